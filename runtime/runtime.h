@@ -25,8 +25,8 @@
 
 size_t rt_dtype_size(spinec_dtype t);  /* bytes per element; 0 for STRING, UNDEFINED and values outside the enum */
 
-/* Elements of a shape; false for a rank outside 0..SPINEC_MAX_RANK, a negative dimension, an unsized type or when the bytes
- * do not fit in PTRDIFF_MAX. A dimension of 0 makes the count 0 whatever the others are. */
+/* Elements and bytes of a shape; false for a rank outside 0..SPINEC_MAX_RANK, a negative dimension, an unsized type or when the
+ * bytes do not fit in PTRDIFF_MAX. Dimensions of 0 do not excuse the others: with each 0 read as 1 they must fit as well. */
 bool rt_shape_bytes(spinec_dtype t, int rank, const int64_t *dims, int64_t *count, size_t *bytes);
 
 /* Formats a message (cut at RT_ERR_MAX) and returns `status`. */
@@ -103,8 +103,9 @@ void workspace_free(void *p);  /* NULL is allowed */
 
 typedef struct {
   /* x86: set only when the operating system saves the registers too. */
-  bool sse42, popcnt, avx, f16c, avx2, fma, bmi1, bmi2, lzcnt, movbe;
+  bool sse42, popcnt, avx, f16c, avx2, bmi1, bmi2, lzcnt, movbe;
   bool avx512f, avx512bw, avx512cd, avx512dq, avx512vl, avx512vnni, avx512bf16, avx512fp16, avxvnni;
+  bool fma;  /* x86, ARM and AArch64 */
   /* ARM and AArch64 */
   bool neon, fp16, dotprod, i8mm, bf16;
   int64_t l1d_bytes, l2_bytes, l3_bytes;  /* of one core, of one core, shared; 0: unknown */
