@@ -1,6 +1,6 @@
 /* ir/graph.h: the Graph IR: one canonical operator set, typed and shaped.
  *
- * Sections, one per file:  graph.c · op.c (+ ops.def, attrs.def) · print.c · parse.c · verify.c · ops/*.c
+ * Sections, one per file:  graph.c · op.c (+ ops.def, attrs.def) · print.c · parse.c · verify.c · the families in ops
  *
  * Invariants (graph_verify checks them):
  *  - nodes are listed in a topological order; every value has one producer (def), or is a graph input, or holds constant data

@@ -1,0 +1,60 @@
+/* passes/passes.h: what turns an imported Graph into a Program.
+ *
+ * Sections, one per file:  pass.c (the table and its driver) · graph/<pass>.c (Graph to Graph) · lower/ (Graph to Program; schedules) ·
+ * memory.c (offsets for every buffer) · loop/<pass>.c (Program to Program)
+ *
+ * A pass is `bool pass(…, Ctx *)`, true if it changed something. The driver verifies, dumps, counts, times and bisects; passes do none of
+ * it. Pass order, levels and requirements are data in pass.c's table, where the pipeline is drawn.
+ */
+#ifndef PASSES_H
+#define PASSES_H
+
+#include "../ir/graph.h"
+#include "../ir/loop.h"
+#include "../ir/lower.h"
+
+/* Runs a program: inputs[i], outputs[i] as in its signature. Injected, so that passes do not depend on a backend. */
+typedef Status (*EvalFn)(const Program *p, const void *const *inputs, void *const *outputs, Diag *d);
+
+typedef struct Stat { const char *pass, *what; int64_t n; } Stat;
+
+typedef struct Ctx {
+  Arena *arena;            /* of the object being made */
+  Diag *diag;
+  const Target *target;
+  const spinec_compile_options *opt;
+  EvalFn eval;
+  VEC(Stat) stats;
+} Ctx;
+
+/* ---- pass.c ---- */
+/* Runs the whole pipeline on g (which it changes). NULL after reporting, or when --stop-after ended it (then *stopped is set). */
+Program *passes_run(Graph *g, Ctx *c, bool *stopped);
+/* Runs graph passes named in a comma list on g, as the pass tests do; false after reporting an unknown name. */
+bool passes_run_list(Graph *g, Ctx *c, const char *names);
+bool passes_run_list_program(Program *p, Ctx *c, const char *names);
+void passes_list(FILE *out);                                     /* letter, name, level and purpose of each */
+void pass_count(Ctx *c, const char *pass, const char *what, int64_t n);   /* for --stats */
+
+/* ---- graph/ ---- */
+/* Evaluates n if all its operands are constant: its outputs become constants and n is erased. For import and pass_fold. */
+bool fold_node(Graph *g, Node *n, Ctx *c);
+bool pass_clean(Graph *g, Ctx *c);       /* dead nodes, identities, duplicates, no-op reshapes and casts, pairs that cancel */
+bool pass_fold(Graph *g, Ctx *c);        /* constant operands: evaluate */
+bool pass_conv_fold(Graph *g, Ctx *c);   /* per-channel Mul and Add, Pad, into convolutions */
+bool pass_activation(Graph *g, Ctx *c);  /* swish, hard-swish, hard-sigmoid, GELU, mish, softplus, ... from their parts */
+bool pass_layout(Graph *g, Ctx *c);      /* blocked channels where convolutions want them */
+bool pass_epilogue(Graph *g, Ctx *c);    /* elementwise consumers into node bodies; chains of elementwise into Map */
+
+/* ---- lower/ ---- */
+Program *lower_graph(Graph *g, Ctx *c);  /* every node to kernels; buffers have no offsets yet. NULL after reporting */
+
+/* ---- memory.c ---- */
+bool pass_memory(Program *p, Ctx *c);    /* live ranges, in-place reuse, offsets; workspace_bytes and live_bytes */
+
+/* ---- loop/ ---- */
+bool pass_simplify(Program *p, Ctx *c);  /* dead lets, constant conditions, single-trip loops */
+bool pass_legalise(Program *p, Ctx *c);  /* what the target lacks: fma, mathematics as polynomials */
+bool pass_dedup(Program *p, Ctx *c);     /* equal kernels become one; k0, k1, ... in order of first call */
+
+#endif
