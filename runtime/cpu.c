@@ -139,7 +139,7 @@ static void detect_caches(CpuInfo *c) {
 }
 
 /* The set grows until the kernel's own fits: machines may have more processors than a cpu_set_t has bits. */
-static int usable_cores(void) {
+int cpu_cores(void) {
   for (int bits = 1024; bits <= 1 << 20; bits *= 4) {
     cpu_set_t *set = CPU_ALLOC((size_t)bits);
     if (!set) break;
@@ -156,6 +156,6 @@ CpuInfo cpu_detect(void) {
   CpuInfo c = {0};
   detect_isa(&c);
   detect_caches(&c);
-  c.cores = usable_cores();
+  c.cores = cpu_cores();
   return c;
 }

@@ -154,7 +154,7 @@ Pool *pool_new(int threads) {
   if (posix_memalign(&memory, 64, sizeof *p)) return NULL;
   p = memory;
   *p = (Pool){.threads = threads, .workers = calloc((size_t)threads, sizeof(Worker))};
-  p->spin = threads <= cpu_detect().cores;
+  p->spin = threads <= cpu_cores();
   atomic_init(&p->job, 0);
   atomic_init(&p->pending, 0);
   atomic_init(&p->sleepers, 0);

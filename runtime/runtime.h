@@ -47,14 +47,14 @@ spinec_status npy_save(const char *path, const spinec_tensor *t, char err[RT_ERR
 /* ---- image.c ---- */
 
 #define IMAGE_MAX_SIDE 32768             /* pixels; larger pictures are refused */
-#define IMAGE_MAX_PIXELS (256 << 20)
+#define IMAGE_MAX_PIXELS (64 << 20)
 
 typedef struct {
   int w, h;
   uint8_t *rgb;  /* h rows of w pixels of 3 bytes, top row first; malloc'ed */
 } Image;
 
-/* PNG (every colour type and depth; alpha is blended over black) or JPEG (grey, YCbCr, RGB, CMYK, YCCK), told apart by their
+/* PNG (every colour type and depth; alpha is dropped) or JPEG (grey, YCbCr, RGB, CMYK, YCCK), told apart by their
  * first bytes. On failure *out is all zero. Errors: IO, INPUT (malformed), UNSUPPORTED (other formats, too large), MEMORY. */
 spinec_status image_load(const char *path, Image *out, char err[RT_ERR_MAX]);
 spinec_status image_decode(const void *bytes, size_t size, const char *name, Image *out, char err[RT_ERR_MAX]);
@@ -114,6 +114,7 @@ typedef struct {
 } CpuInfo;
 
 CpuInfo cpu_detect(void);
+int cpu_cores(void);  /* the .cores of it alone */
 
 /* ---- timing.c ---- */
 
