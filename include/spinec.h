@@ -4,7 +4,7 @@
  *   spinec_program  that network lowered to kernels for one target                (spinec_compile)
  *   spinec_session  a program ready to run in this process                        (spinec_session_open)
  *
- * Ownership: every object is freed by its own *_free / *_close and keeps nothing of its parent alive: free them in the
+ * Ownership: every object is freed by its own *_free or *_close and needs its parent while it lives: free them in the
  * reverse order of creation. Strings returned belong to the object they were asked of.
  * Errors: a call that can fail returns a spinec_status. The messages, all of one run and not just the first, are
  * collected in the spinec_diagnostics handed in (NULL: dropped).

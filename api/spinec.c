@@ -1,0 +1,296 @@
+/* spinec.c: the public interface, joining frontend, passes and backends. The only place that knows all three.
+ *
+ * Every object owns one arena. A call arms a Fail first: out of memory, or a mistake of ours, anywhere below comes back here, the arena is
+ * freed with everything in it, and the caller gets a status.
+ */
+#include "../backend/backend.h"
+#include "../frontend/frontend.h"
+#include "../passes/passes.h"
+#include "../runtime/runtime.h"
+#include <string.h>
+
+struct spinec_model {
+  Arena *arena;
+  Graph *graph;
+};
+
+struct spinec_program {
+  Arena *arena;
+  Program *program;   /* NULL after --stop-after */
+  Graph *graph;       /* as it was lowered */
+};
+
+struct spinec_session {
+  Arena *arena;
+  const Program *program;
+  Runner *runner;
+  const void **in;    /* scratch of spinec_session_run */
+  void **out;
+};
+
+/* ---- loading ---- */
+
+static Ctx fold_ctx(Arena *a, Diag *d, spinec_compile_options *opt) {
+  *opt = spinec_compile_options_default();
+  opt->opt_level = 0;
+  return (Ctx){.arena = a, .diag = d, .target = target_find("generic"), .opt = opt, .eval = interp_eval};
+}
+
+static bool fold_at_import(Graph *g, Node *n, void *user) { return fold_node(g, n, user); }
+
+spinec_status spinec_load(const char *path, const spinec_load_options *options, spinec_model **out, spinec_diagnostics *diag) {
+  *out = NULL;
+  Diag *own = diag ? NULL : spinec_diagnostics_new();
+  Diag *d = diag ? diag : own;
+  Fail fail;
+  Arena *volatile a = NULL;
+  spinec_model *volatile m = NULL;
+  volatile Status status = SPINEC_OK;
+  if (FAIL_ARM(&fail, d)) {
+    a = arena_new(&fail);
+    m = NEW(a, spinec_model);
+    m->arena = a;
+    spinec_compile_options opt;
+    Ctx c = fold_ctx(a, d, &opt);
+    ImportOptions io = {.load = options, .fold = fold_at_import, .fold_user = &c};
+    m->graph = onnx_import(a, d, path, &io);
+    if (!m->graph) status = diag_status(d) ? diag_status(d) : SPINEC_ERR_INTERNAL;
+    arena_set_fail(a, NULL);
+  } else {
+    status = fail.status;
+  }
+  if (status) {
+    arena_free(a);
+  } else {
+    *out = m;
+  }
+  spinec_diagnostics_free(own);
+  return status;
+}
+
+void spinec_model_free(spinec_model *m) {
+  if (m) arena_free(m->arena);
+}
+
+int spinec_model_inputs(const spinec_model *m) { return m->graph->inputs.n; }
+int spinec_model_outputs(const spinec_model *m) { return m->graph->outputs.n; }
+const char *spinec_model_input_name(const spinec_model *m, int i) { return m->graph->inputs.at[i]->name; }
+const char *spinec_model_output_name(const spinec_model *m, int i) { return m->graph->outputs.at[i]->name; }
+
+static spinec_tensor signature(const Value *v) {
+  spinec_tensor t = {.dtype = v->dt, .rank = v->shape.rank};
+  for (int i = 0; i < t.rank; i++) t.dims[i] = v->shape.d[i].n;
+  return t;
+}
+spinec_tensor spinec_model_input(const spinec_model *m, int i) { return signature(m->graph->inputs.at[i]); }
+spinec_tensor spinec_model_output(const spinec_model *m, int i) { return signature(m->graph->outputs.at[i]); }
+
+/* ---- compiling ---- */
+
+spinec_compile_options spinec_compile_options_default(void) { return (spinec_compile_options){.opt_level = 2, .max_threads = 1}; }
+
+int spinec_target_count(void) { return target_count(); }
+const char *spinec_target_name(int i) { return target_at(i)->name; }
+const char *spinec_target_summary(int i) { return target_at(i)->summary; }
+
+static Status bad_option(Diag *d, const char *hint, const char *what) { return diag_error(d, SPINEC_ERR_OPTION, NULL, hint, "%s", what); }
+
+static Status check_compile_options(const spinec_compile_options *o, const Target **target, Diag *d) {
+  const char *name = o->target ? o->target : "native";
+  *target = target_find(name);
+  if (!*target) {
+    char known[512] = "one of";
+    for (int i = 0; i < target_count(); i++) {
+      size_t n = strlen(known);
+      snprintf(known + n, sizeof known - n, "%s %s", i ? "," : "", target_at(i)->name);
+    }
+    return diag_error(d, SPINEC_ERR_OPTION, NULL, known, "unknown target '%s'", name);
+  }
+  if (o->opt_level < 0 || o->opt_level > 3) return bad_option(d, "-O0 to -O3", "no such optimisation level");
+  if (o->max_threads < 0 || o->max_threads > 256) return bad_option(d, "1 to 256", "thread count out of range");
+  return SPINEC_OK;
+}
+
+spinec_status spinec_compile(const spinec_model *m, const spinec_compile_options *options, spinec_program **out, spinec_diagnostics *diag) {
+  *out = NULL;
+  spinec_compile_options opt = options ? *options : spinec_compile_options_default();
+  if (opt.max_threads == 0) opt.max_threads = 1;
+  Diag *own = diag ? NULL : spinec_diagnostics_new();
+  Diag *d = diag ? diag : own;
+  const Target *target;
+  volatile Status status = check_compile_options(&opt, &target, d);
+  Fail fail;
+  Arena *volatile a = NULL;
+  spinec_program *volatile p = NULL;
+  if (status == SPINEC_OK && FAIL_ARM(&fail, d)) {
+    a = arena_new(&fail);
+    p = NEW(a, spinec_program);
+    p->arena = a;
+    p->graph = graph_clone(m->graph, a, d);
+    Ctx c = {.arena = a, .diag = d, .target = target, .opt = &opt, .eval = interp_eval};
+    bool stopped = false;
+    p->program = passes_run(p->graph, &c, &stopped);
+    if (!p->program && !stopped) status = diag_status(d) ? diag_status(d) : SPINEC_ERR_INTERNAL;
+    p->graph->diag = NULL;
+    arena_set_fail(a, NULL);
+  } else if (status == SPINEC_OK) {
+    status = fail.status;
+  }
+  if (status) {
+    arena_free(a);
+  } else {
+    *out = p;
+  }
+  spinec_diagnostics_free(own);
+  return status;
+}
+
+void spinec_program_free(spinec_program *p) {
+  if (p) arena_free(p->arena);
+}
+
+spinec_program_info spinec_program_get_info(const spinec_program *p) {
+  const Program *q = p->program;
+  if (!q) return (spinec_program_info){0};
+  return (spinec_program_info){q->macs, q->params, q->workspace_bytes, q->live_bytes, q->weight_bytes, q->kernels.n, q->calls.n};
+}
+
+/* ---- emitting ---- */
+
+static Status emit_text(const char *path, const Text *t, Diag *d) {
+  char err[RT_ERR_MAX];
+  OutFile f;
+  Status s = outfile_open(&f, path, err);
+  if (!s) {
+    if (t->n) fwrite(t->s, 1, t->n, f.f);   /* a short write is found by outfile_commit */
+    s = outfile_commit(&f, err);
+  }
+  return s ? diag_error(d, s, NULL, NULL, "%s", err) : SPINEC_OK;
+}
+
+static Status emit_any(const spinec_program *p, Arena *scratch, const char *path, const spinec_emit_options *o, Diag *d) {
+  Text t = {.a = scratch};
+  if (o->kind == SPINEC_EMIT_IR) {
+    graph_print(p->graph, &t);
+    return emit_text(path, &t, d);
+  }
+  if (!p->program) return bad_option(d, "drop --stop-after", "compilation was stopped before there was a program");
+  switch (o->kind) {
+  case SPINEC_EMIT_LOOPS: program_print(p->program, &t); return emit_text(path, &t, d);
+  case SPINEC_EMIT_C: return c_emit(p->program, path, o, d);
+  case SPINEC_EMIT_OBJ:
+  case SPINEC_EMIT_ASM:
+  case SPINEC_EMIT_SO:
+  case SPINEC_EMIT_LLVM:
+#if SPINEC_HAVE_LLVM
+    return llvm_emit(p->program, path, o, d);
+#else
+    return bad_option(d, "--emit c needs no LLVM", "this spinec was built without LLVM");
+#endif
+  case SPINEC_EMIT_IR: break;
+  }
+  return bad_option(d, NULL, "no such kind of output");
+}
+
+spinec_status spinec_emit(const spinec_program *p, const char *out_path, const spinec_emit_options *options, spinec_diagnostics *diag) {
+  spinec_emit_options o = options ? *options : (spinec_emit_options){0};
+  Fail fail;
+  Arena *volatile a = NULL;
+  volatile Status status;
+  if (FAIL_ARM(&fail, diag)) {
+    a = arena_new(&fail);
+    status = emit_any(p, a, out_path, &o, diag);
+  } else {
+    status = fail.status;
+  }
+  arena_free(a);
+  return status;
+}
+
+/* ---- running ---- */
+
+bool spinec_backend_available(spinec_backend b) {
+  switch (b) {
+  case SPINEC_BACKEND_INTERP:
+  case SPINEC_BACKEND_C: return true;
+  case SPINEC_BACKEND_JIT: return SPINEC_HAVE_LLVM;
+  }
+  return false;
+}
+
+static Runner *open_runner(const Program *p, spinec_backend backend, int threads, Diag *d) {
+  switch (backend) {
+  case SPINEC_BACKEND_INTERP: return interp_open(p, threads, d);
+  case SPINEC_BACKEND_C: return c_open(p, threads, d);
+  case SPINEC_BACKEND_JIT:
+#if SPINEC_HAVE_LLVM
+    return llvm_open(p, threads, d);
+#else
+    bad_option(d, "use --backend c or interp", "this spinec was built without LLVM: no JIT");
+    return NULL;
+#endif
+  }
+  bad_option(d, NULL, "no such backend");
+  return NULL;
+}
+
+spinec_status spinec_session_open(const spinec_program *p, spinec_backend backend, int threads, spinec_session **out, spinec_diagnostics *diag) {
+  *out = NULL;
+  const Program *q = p->program;
+  if (!q) return bad_option(diag, "drop --stop-after", "compilation was stopped before there was a program");
+  if (threads < 1 || threads > q->max_threads)
+    return bad_option(diag, "compile with max_threads at least that large", "thread count out of range");
+  Diag *own = diag ? NULL : spinec_diagnostics_new();
+  Diag *d = diag ? diag : own;
+  Fail fail;
+  Arena *volatile a = NULL;
+  volatile Status status = SPINEC_OK;
+  if (FAIL_ARM(&fail, d)) {
+    a = arena_new(&fail);
+    spinec_session *s = NEW(a, spinec_session);
+    *s = (spinec_session){.arena = a, .program = q, .in = NEW_N(a, const void *, q->inputs.n + 1), .out = NEW_N(a, void *, q->outputs.n + 1)};
+    s->runner = open_runner(q, backend, threads, d);
+    if (s->runner) {
+      *out = s;
+    } else {
+      status = diag_status(d) ? diag_status(d) : SPINEC_ERR_MEMORY;
+    }
+    arena_set_fail(a, NULL);
+  } else {
+    status = fail.status;
+  }
+  if (status) arena_free(a);
+  spinec_diagnostics_free(own);
+  return status;
+}
+
+static Status check_tensor(const Port *port, const spinec_tensor *t, const char *what, Diag *d) {
+  Shape given = {.rank = -1};
+  if (t->rank >= 0 && t->rank <= MAX_RANK) given = shape_of(t->rank, t->dims);
+  if (t->dtype != port->dt || !shape_equal(&given, &port->shape))
+    return diag_error(d, SPINEC_ERR_OPTION, NULL, "see spinec_model_input and spinec_model_output", "%s '%s' has another type or shape than the model's",
+                      what, port->name);
+  if (!t->data && shape_count(&port->shape)) return diag_error(d, SPINEC_ERR_OPTION, NULL, NULL, "%s '%s' has no data", what, port->name);
+  return SPINEC_OK;
+}
+
+spinec_status spinec_session_run(spinec_session *s, const spinec_tensor *inputs, const spinec_tensor *outputs, spinec_diagnostics *diag) {
+  const Program *p = s->program;
+  for (int i = 0; i < p->inputs.n; i++) {
+    Status st = check_tensor(&p->inputs.at[i], &inputs[i], "input", diag);
+    if (st) return st;
+    s->in[i] = inputs[i].data;
+  }
+  for (int i = 0; i < p->outputs.n; i++) {
+    Status st = check_tensor(&p->outputs.at[i], &outputs[i], "output", diag);
+    if (st) return st;
+    s->out[i] = outputs[i].data;
+  }
+  return s->runner->run(s->runner, s->in, s->out, diag);
+}
+
+void spinec_session_close(spinec_session *s) {
+  if (!s) return;
+  s->runner->close(s->runner);
+  arena_free(s->arena);
+}
