@@ -69,7 +69,8 @@ void *arena_grow(Arena *a, const void *old, size_t old_bytes, size_t new_bytes);
 char *arena_strdup(Arena *a, const char *s);
 char *arena_strndup(Arena *a, const char *s, size_t n);
 char *arena_printf(Arena *a, const char *fmt, ...) PRINTF_LIKE(2, 3);
-void arena_on_free(Arena *a, void (*fn)(void *), void *arg);     /* cleanup for what is not arena memory; run at free or release */
+void arena_on_free(Arena *a, void (*fn)(void *), void *arg);     /* cleanup for what is not arena memory; run at free or release,
+                                                                    or at once when the record of it finds no memory */
 ArenaMark arena_mark(Arena *a);
 void arena_release(Arena *a, ArenaMark m);
 size_t arena_bytes(const Arena *a);      /* taken from the system */
@@ -98,11 +99,22 @@ void text_addn(Text *t, const char *s, size_t n);
 /* ---- types.c: element types, dimensions, shapes ------------------------------------------------------------------------------ */
 
 typedef spinec_dtype DType;
-enum {
-  DT_NONE = SPINEC_UNDEFINED, DT_F32 = SPINEC_F32, DT_U8 = SPINEC_U8, DT_I8 = SPINEC_I8, DT_U16 = SPINEC_U16, DT_I16 = SPINEC_I16,
-  DT_I32 = SPINEC_I32, DT_I64 = SPINEC_I64, DT_STRING = SPINEC_STRING, DT_BOOL = SPINEC_BOOL, DT_F16 = SPINEC_F16, DT_F64 = SPINEC_F64,
-  DT_U32 = SPINEC_U32, DT_U64 = SPINEC_U64, DT_BF16 = SPINEC_BF16
-};
+/* Macros, not a second enum: comparing two enums warns, and -Wswitch-enum wants the type's own. */
+#define DT_NONE SPINEC_UNDEFINED
+#define DT_F32 SPINEC_F32
+#define DT_U8 SPINEC_U8
+#define DT_I8 SPINEC_I8
+#define DT_U16 SPINEC_U16
+#define DT_I16 SPINEC_I16
+#define DT_I32 SPINEC_I32
+#define DT_I64 SPINEC_I64
+#define DT_STRING SPINEC_STRING
+#define DT_BOOL SPINEC_BOOL
+#define DT_F16 SPINEC_F16
+#define DT_F64 SPINEC_F64
+#define DT_U32 SPINEC_U32
+#define DT_U64 SPINEC_U64
+#define DT_BF16 SPINEC_BF16
 #define dt_size(t) spinec_dtype_size(t)
 #define dt_name(t) spinec_dtype_name(t)   /* bool is one byte, 0 or 1 */
 bool dt_parse(const char *name, size_t n, DType *out);
