@@ -69,6 +69,7 @@ void *arena_grow(Arena *a, const void *old, size_t old_bytes, size_t new_bytes);
 char *arena_strdup(Arena *a, const char *s);
 char *arena_strndup(Arena *a, const char *s, size_t n);
 char *arena_printf(Arena *a, const char *fmt, ...) PRINTF_LIKE(2, 3);
+char *arena_vprintf(Arena *a, const char *fmt, va_list args);
 void arena_on_free(Arena *a, void (*fn)(void *), void *arg);     /* cleanup for what is not arena memory; run at free or release,
                                                                     or at once when the record of it finds no memory */
 ArenaMark arena_mark(Arena *a);

@@ -37,7 +37,7 @@ typedef enum Op {
 
 typedef enum { ATTR_INT, ATTR_FLOAT, ATTR_BOOL, ATTR_INTS, ATTR_FLOATS, ATTR_STR, ATTR_ENUM, ATTR_DTYPE } AttrKind;
 typedef struct AttrField { const char *name; AttrKind kind; size_t offset; const char *const *names; /* ENUM: NULL-terminated */ } AttrField;
-typedef struct AttrDesc { const char *name; size_t size; const AttrField *fields; int nfields; } AttrDesc;
+typedef struct AttrDesc { const char *name; size_t size; const AttrField *(*fields)(void); /* ends with a NULL name */ } AttrDesc;
 
 typedef enum { PAD_CONSTANT, PAD_REFLECT, PAD_EDGE, PAD_WRAP } PadMode;
 typedef enum { RESIZE_NEAREST, RESIZE_LINEAR, RESIZE_CUBIC } ResizeMode;
@@ -83,7 +83,7 @@ typedef struct Use { Node *node; int slot; } Use;
 
 struct Value {
   int id;                 /* position in graph->values */
-  const char *name;       /* ONNX name, or NULL for ours (printed as %vID) */
+  const char *name;       /* ONNX name, or NULL for ours (printed as %v0, %v1, ... by order of appearance) */
   DType dt;
   Shape shape;
   Layout layout;
@@ -143,7 +143,8 @@ Value *graph_add_value(Graph *g, const char *name, DType dt, const Shape *shape)
 Value *graph_add_input(Graph *g, const char *name, DType dt, const Shape *shape);
 Value *graph_add_const(Graph *g, const char *name, DType dt, const Shape *shape, const void *data);  /* data is borrowed */
 void graph_add_output(Graph *g, Value *v);      /* order is the signature's; the same value may be added once only */
-/* Appends a node (before == NULL) or inserts it before another; makes its output values (untyped until inferred). in[] may hold NULLs. */
+/* Appends a node (before == NULL) or inserts it before another; makes its output values (untyped until inferred). in[] may hold NULLs.
+ * attr is copied; NULL: all zero. */
 Node *graph_add_node(Graph *g, Node *before, Op op, const void *attr, Value *const *in, int nin);
 /* As above, then infers. NULL when inference reported an error. */
 Node *graph_make(Graph *g, Node *before, Op op, const void *attr, Value *const *in, int nin);
