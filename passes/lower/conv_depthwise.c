@@ -1,0 +1,135 @@
+/* conv_depthwise.c: depthwise convolution on blocked channels: a vector of channels per pixel.
+ *
+ * For each output row, a tile of neighbouring pixels is accumulated in registers: per kernel row the input vectors under the tile are loaded
+ * once and shared by the taps. Columns whose window leaves the image are tiles of their own, unrolled with only the taps that exist; kernel
+ * rows outside the image are skipped.
+ */
+#include "conv_plan.h"
+
+#define MAX_TILE 16
+#define MAX_TAPS 16
+
+typedef struct Emit {
+  Lower *l;
+  const Node *n;
+  Build *b;
+  ConvShape s;
+  Var *x, *w, *bias;
+  Expr *img, *cb, *y;
+  int tile;
+} Emit;
+
+/* Output column ox reads input column ox*sw - pw + kw*dw. */
+static bool tap_inside(const ConvShape *s, int64_t ox, int64_t kw) {
+  int64_t ix = ox * s->sw - s->pw + kw * s->dw;
+  return ix >= 0 && ix < s->iw;
+}
+
+/* Pixels x0 .. x0+cols-1; at_edge: x0 is a constant and taps outside the image are left out. */
+static void emit_tile(Emit *e, Expr *x0, int cols, bool at_edge) {
+  Build *b = e->b;
+  const ConvShape *s = &e->s;
+  int lanes = e->l->t->lanes;
+  int64_t x0i = 0;
+  if (at_edge) x_is_int(x0, &x0i);
+  Var *acc[MAX_TILE];
+  Expr *init = e->bias ? s_let(b, "b", x_load(b, e->bias, x_muli(b, e->cb, lanes), lanes)) : x_float(b, type_of(DT_F32, lanes), 0);
+  for (int i = 0; i < cols; i++) {
+    char name[16];
+    snprintf(name, sizeof name, "a%d", i);
+    acc[i] = s_reg(b, name, init);
+  }
+  Expr *kh = s_for_n(b, "kh", s->kh);
+  Expr *iy = s_let(b, "iy", x_addi(b, x_add(b, x_muli(b, e->y, s->sh), x_muli(b, kh, s->dh)), -s->ph));
+  s_if(b, x_bin(b, X_AND, x_bin(b, X_GE, iy, x_idx(b, 0)), x_bin(b, X_LT, iy, x_idx(b, s->h))));
+  int64_t blocks = (s->c + lanes - 1) / lanes;
+  Expr *plane = x_add(b, x_muli(b, e->img, blocks), e->cb);
+  Expr *row = s_let(b, "xi", x_muli(b, x_addi(b, x_add(b, x_muli(b, x_add(b, x_muli(b, plane, s->h), iy), s->iw), x_muli(b, x0, s->sw)), -s->pw), lanes));
+  Expr *wrow = s_let(b, "wi", x_muli(b, x_add(b, x_muli(b, e->cb, s->kh), kh), s->kw * lanes));
+  Expr *w[MAX_TAPS];
+  for (int64_t kw = 0; kw < s->kw; kw++) w[kw] = s_let(b, "w", x_load(b, e->w, x_addi(b, wrow, kw * lanes), lanes));
+  int64_t span = (cols - 1) * s->sw + (s->kw - 1) * s->dw + 1;
+  for (int64_t at = 0; at < span; at++) {
+    Expr *v = NULL;
+    for (int i = 0; i < cols; i++)
+      for (int64_t kw = 0; kw < s->kw; kw++) {
+        if (i * s->sw + kw * s->dw != at || (at_edge && !tap_inside(s, x0i + i, kw))) continue;
+        if (!v) v = s_let(b, "v", x_load(b, e->x, x_addi(b, row, at * lanes), lanes));
+        s_set(b, acc[i], x_fma(b, v, w[kw], x_var(b, acc[i])));
+      }
+  }
+  s_end(b);
+  s_end(b);
+  for (int i = 0; i < cols; i++) {
+    At at = {.rank = 4, .c = {e->img, x_muli(b, e->cb, lanes), e->y, x_addi(b, x0, i)}, .lanes = lanes, .vdim = 1};
+    if (s->k % lanes) at.count = x_bin(b, X_MIN, x_idx(b, lanes), x_sub(b, x_idx(b, s->k), at.c[1]));
+    lower_finish(e->l, e->n, x_var(b, acc[i]), &at);
+  }
+}
+
+static void emit_edge(Emit *e, int64_t from, int64_t to) {
+  for (int64_t x = from; x < to; x += e->tile) emit_tile(e, x_idx(e->b, x), (int)MINI(e->tile, to - x), true);
+}
+
+static void emit_row(Emit *e) {
+  Build *b = e->b;
+  const ConvShape *s = &e->s;
+  int64_t left = 0, right = s->ow;
+  while (left < s->ow && !tap_inside(s, left, 0)) left++;
+  while (right > left && !tap_inside(s, right - 1, s->kw - 1)) right--;
+  int64_t inner = right - left, whole = inner / e->tile * e->tile;
+  emit_edge(e, 0, left);
+  if (whole) {
+    Expr *x = s_for(b, "x", x_idx(b, left), x_idx(b, left + whole), e->tile);
+    emit_tile(e, x, e->tile, false);
+    s_end(b);
+  }
+  if (inner > whole) emit_tile(e, x_idx(b, left + whole), (int)(inner - whole), false);
+  emit_edge(e, right, s->ow);
+}
+
+/* Unrolled edges longer than this would be more code than they are worth. */
+static bool edges_short(const ConvShape *s) {
+  int64_t outside = 0;
+  for (int64_t x = 0; x < s->ow; x++) outside += !tap_inside(s, x, 0) || !tap_inside(s, x, s->kw - 1);
+  return outside <= 32;
+}
+
+bool conv_depthwise(Lower *l, const Node *n) {
+  Emit e = {.l = l, .n = n};
+  ConvShape *s = &e.s;
+  if (!conv_shape(l, n, s) || s->group != s->c || s->group != s->k || s->group == 1) return false;
+  if (s->block == 1 || s->kw > MAX_TAPS || !edges_short(s)) return false;
+  int lanes = l->t->lanes;
+  int64_t blocks = (s->c + lanes - 1) / lanes;
+  e.tile = (int)MAXI(1, MINI(MAX_TILE, MINI(s->ow, l->t->vregs / 4)));
+  /* Rows per range iteration: enough iterations to share out, else whole planes. */
+  int64_t strips = MAXI(1, MINI(s->oh, 4 * l->p->max_threads / (s->n * blocks))), strip = (s->oh + strips - 1) / strips;
+  strips = (s->oh + strip - 1) / strip;
+  e.b = lower_open(l, n, "depthwise%lldx%lld%s %lld, %lldx%lld, tile %dx%d", (long long)s->kh, (long long)s->kw, s->sh > 1 ? " strided" : "",
+                   (long long)s->c, (long long)s->oh, (long long)s->ow, e.tile, lanes);
+  Build *b = e.b;
+  Expr *r = lower_range(l, "r", s->n * blocks * strips);
+  e.x = lower_in(l, s->x);
+  int64_t kk = s->kh * s->kw;
+  Pack p = {.src = s->w->data, .dt = DT_F32, .ndims = 4, .limit = {s->c}, .scale = s->scale ? s->scale->data : NULL,
+            .dim = {{blocks, lanes * kk, 0, lanes}, {s->kh, s->kw, -1, 0}, {s->kw, 1, -1, 0}, {lanes, kk, 0, 1}}};
+  char desc[80];
+  snprintf(desc, sizeof desc, "depthwise [%lld][%lld][%lld][%d]%s", (long long)blocks, (long long)s->kh, (long long)s->kw, lanes, s->scale ? " scaled" : "");
+  e.w = lower_weight(l, "w", program_add_pack(l->p, s->w->name, &p, desc), DT_F32);
+  e.bias = conv_bias_param(l, s);
+  conv_allow_in_place(l, n, s);
+  Expr *plane = strips == 1 ? r : s_let(b, "plane", x_divi(b, r, strips));
+  e.img = s->n == 1 ? x_idx(b, 0) : s_let(b, "img", x_divi(b, plane, blocks));
+  e.cb = s->n == 1 ? plane : s_let(b, "cb", x_remi(b, plane, blocks));
+  if (strips == 1) {
+    e.y = s_for_n(b, "y", s->oh);
+  } else {
+    Expr *y0 = s_let(b, "y0", x_muli(b, x_remi(b, r, strips), strip));
+    e.y = s_for(b, "y", y0, x_bin(b, X_MIN, x_addi(b, y0, strip), x_idx(b, s->oh)), 1);
+  }
+  emit_row(&e);
+  s_end(b);
+  lower_close(l, 2.0 * (double)(s->n * s->k * kk) * (double)(s->oh * s->ow));
+  return true;
+}

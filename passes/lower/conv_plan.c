@@ -1,0 +1,53 @@
+/* conv_plan.c: reading a convolution node, and the arithmetic of register tiles that all its schedules share. */
+#include "conv_plan.h"
+
+bool conv_shape(const Lower *l, const Node *n, ConvShape *s) {
+  const ConvAttr *a = n->attr;
+  const Value *x = n->in[0], *w = n->in[1], *bias = n->ncore > 2 ? n->in[2] : NULL, *scale = n->ncore > 3 ? n->in[3] : NULL;
+  Value *y = n->out[0];
+  if (x->shape.rank != 4 || x->dt != DT_F32 || !value_is_const(w) || !lower_vectors_ok(l, n)) return false;
+  if ((bias && !value_is_const(bias)) || (scale && !value_is_const(scale)) || value_count(y) == 0 || value_count(x) == 0) return false;
+  if (y->layout.kind == LAYOUT_BLOCKED && y->layout.block != l->t->lanes) return false;
+  if (x->layout.kind == LAYOUT_BLOCKED && x->layout.block != l->t->lanes) return false;
+  const Dim *xd = x->shape.d, *wd = w->shape.d, *yd = y->shape.d;
+  *s = (ConvShape){
+      .x = x, .w = w, .bias = bias, .scale = scale, .y = y,
+      .n = xd[0].n, .c = xd[1].n, .h = xd[2].n, .iw = xd[3].n, .k = yd[1].n, .oh = yd[2].n, .ow = yd[3].n, .kh = wd[2].n, .kw = wd[3].n,
+      .sh = a->strides.v[0], .sw = a->strides.v[1], .ph = a->pads.v[0], .pw = a->pads.v[1], .dh = a->dilations.v[0], .dw = a->dilations.v[1],
+      .group = a->group, .block = x->layout.kind == LAYOUT_BLOCKED ? x->layout.block : 1,
+  };
+  return true;
+}
+
+double conv_tile_cycles(int pixels, int vecs) {
+  double fma = pixels * vecs / 2.0, load = (pixels + vecs) / 2.0, latency = 4;
+  double c = fma > load ? fma : load;
+  return (c > latency ? c : latency) + 0.5;
+}
+
+int conv_tile_pixels(const Target *t, int vecs) {
+  int n = (t->vregs - 1 - vecs) / vecs;
+  return n < 1 ? 1 : MINI(n, 16);
+}
+
+Var *conv_bias_param(Lower *l, const ConvShape *s) {
+  if (!s->bias) return NULL;
+  int64_t padded = (s->k + l->t->lanes - 1) / l->t->lanes * l->t->lanes;
+  Pack p = {.src = s->bias->data, .dt = DT_F32, .ndims = 1, .dim = {{padded, 1, 0, 1}}, .limit = {s->k}};
+  char desc[48];
+  snprintf(desc, sizeof desc, "vector [%lld]", (long long)padded);
+  return lower_weight(l, "bias", program_add_pack(l->p, s->bias->name, &p, desc), DT_F32);
+}
+
+void conv_allow_in_place(Lower *l, const Node *n, const ConvShape *s) {
+  for (int i = n->ncore; i < n->nin; i++) {
+    const Value *v = n->in[i];
+    if (!v || v == s->x || value_is_const(v) || v->dt != s->y->dt || !shape_equal(&v->shape, &s->y->shape)) continue;
+    if (v->layout.kind != s->y->layout.kind || v->layout.block != s->y->layout.block) continue;
+    bool shifted = false;
+    for (int k = 0; k < n->nbody; k++)
+      for (int j = 0; j < n->body[k].nargs; j++)
+        if (n->body[k].arg[j].kind == ARG_IN && n->body[k].arg[j].i == i && n->body[k].arg[j].up) shifted = true;
+    if (!shifted) lower_allow_in_place(l, v, s->y);
+  }
+}

@@ -1,0 +1,32 @@
+/* passes/lower/conv_plan.h: what the convolution schedules share. Sections: conv_plan.c */
+#ifndef PASSES_LOWER_CONV_PLAN_H
+#define PASSES_LOWER_CONV_PLAN_H
+
+#include "../../ir/lower.h"
+
+/* A 2-D convolution of one node, in plain numbers. */
+typedef struct ConvShape {
+  const Value *x, *w, *bias, *scale;   /* bias, scale may be NULL */
+  Value *y;
+  int64_t n, c, h, iw, k, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw, group;
+  int block;                           /* channels per block of x: its layout's, or 1 when PLAIN */
+} ConvShape;
+
+/* A register tile: rows x cols output pixels by vecs vectors of output channels. */
+typedef struct ConvTile { int rows, cols, vecs; } ConvTile;
+
+/* False unless n is a 2-D f32 convolution of constant weights that vectors can compute. */
+bool conv_shape(const Lower *l, const Node *n, ConvShape *s);
+/* Estimated cycles of one reduction step of a register tile: two FMAs or two loads a cycle, four cycles of latency. */
+double conv_tile_cycles(int pixels, int vecs);
+/* Pixels that fit beside `vecs` weight vectors and one broadcast. */
+int conv_tile_pixels(const Target *t, int vecs);
+/* The bias as a padded vector parameter, or NULL if there is none. */
+Var *conv_bias_param(Lower *l, const ConvShape *s);
+/* Marks residual operands of the body whose memory the result may take over. */
+void conv_allow_in_place(Lower *l, const Node *n, const ConvShape *s);
+
+bool conv_direct(Lower *l, const Node *n);      /* conv_direct.c: group 1 */
+bool conv_depthwise(Lower *l, const Node *n);   /* conv_depthwise.c: group == channels, BLOCKED */
+
+#endif
