@@ -98,6 +98,7 @@ typedef struct Kernel {
 typedef struct Build {
   Arena *arena;
   Kernel *k;
+  struct NameTable *names;    /* of k's variables */
   Block *open[BUILD_DEPTH];   /* innermost last */
   Stmt *owner[BUILD_DEPTH];
   int depth;
