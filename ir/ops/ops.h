@@ -1,0 +1,98 @@
+/* ir/ops/ops.h: the operator families. Each file holds inference and plain lowering of a group of rows of ops.def; the plain lowering is
+ * always correct, in any layout the row allows, and is what -O0 runs and every schedule of passes/lower is compared with.
+ *
+ * Sections, one per file:  support.c (checks, small expressions) · fold.c (sums, maxima along axes) · window.c (windows sliding over an image)
+ *
+ * Inference trusts no attribute: what lowering relies on (positive steps, extents that multiply without overflow, axes in range) is
+ * checked there and reported with node_error. Indices that come from tensors are clamped where they are read, whatever their value.
+ */
+#ifndef IR_OPS_H
+#define IR_OPS_H
+
+#include "../lower.h"
+
+#define OP(Name, attr, min_in, max_in, nout, infer, lower, flags)                                                                      \
+  bool infer(Graph *g, Node *n);                                                                                                      \
+  void lower(Lower *l, const Node *n);
+#define EW(Name, attr, nin, infer) bool infer(Graph *g, Node *n);
+#include "../ops.def"
+#undef OP
+#undef EW
+
+/* ---- support.c ------------------------------------------------------------------------------------------------------------------ */
+
+#define EXTENT_MAX ((int64_t)1 << 40)   /* of a dimension, stride, pad: sums and products of two fit in 63 bits */
+
+/* Reports and gives false; hint may be NULL. */
+#define REFUSE(g, n, hint, ...) return (node_error((g), (n), SPINEC_ERR_INPUT, (hint), __VA_ARGS__), false)
+
+const char *shape_text(Arena *a, const Shape *s);   /* "[1, 3, 224, 224]" */
+/* Sets type and shape of out[i]; with a body, out[0] keeps the type of the body's last step. False after reporting a shape that is too large. */
+bool op_set_out(Graph *g, Node *n, int i, DType dt, const Shape *s);
+bool op_check_float(Graph *g, const Node *n, const Value *v, const char *what);        /* f16 bf16 f32 f64 */
+bool op_check_computable(Graph *g, const Node *n, const Value *v, const char *what);   /* not a string */
+bool op_check_rank(Graph *g, const Node *n, const Value *v, const char *what, int lo, int hi);
+bool op_axis(Graph *g, const Node *n, int64_t axis, int rank, int *out);
+bool value_used(const Value *v);
+
+/* The type sums of t are kept in: f32 for f16 and bf16, i32 for integers of 8 and 16 bits, else t. */
+DType acc_type(DType t);
+/* Lanes of vectors of dt for this node on this target: 1 when any of its values or steps cannot be in vectors. */
+int op_lanes(const Lower *l, const Node *n, DType dt);
+/* Row-major coordinates of flat index i. */
+void unflatten(Build *b, Expr *i, const int64_t *extent, int n, Expr **c);
+/* Elements between neighbours along dim in v's layout (not dim 1 of a BLOCKED value). */
+int64_t value_stride(const Value *v, int dim);
+At at_zero(Build *b, int rank);                          /* the origin, lanes 1 */
+Expr *x_lowest(Build *b, Type t);                        /* -inf, or the smallest integer; false */
+Expr *x_highest(Build *b, Type t);
+Expr *x_mul_add(Build *b, Expr *x, Expr *y, Expr *acc);  /* fused for floats */
+Expr *x_is_nan(Build *b, Expr *e);
+Expr *x_clamp_idx(Build *b, Expr *e, int64_t lo, int64_t hi);   /* of an idx */
+/* Loads one element or vector and converts it to dt. count, stride may be NULL. */
+Expr *x_load_as(Build *b, DType dt, Var *buf, Expr *index, int lanes, Expr *count, int64_t stride);
+
+/* ---- fold.c --------------------------------------------------------------------------------------------------------------------- */
+
+typedef enum { FOLD_SUM, FOLD_PROD, FOLD_MAX, FOLD_MIN } Fold;   /* MAX and MIN give NaN if any term is NaN */
+#define FOLD_LOOPS 32
+
+/* Term at loop counters i[0..nloops): `lanes` of them along the last loop, of which count (NULL: all) exist, or one for each lane of the
+ * result. Missing lanes may hold anything. */
+typedef Expr *(*FoldTerm)(Lower *l, Expr *const *i, int lanes, Expr *count, void *user);
+Expr *fold_identity(Build *b, Fold f, Type t);
+Expr *fold_combine(Build *b, Fold f, Expr *acc, Expr *x);
+Expr *fold_lanes(Build *b, Fold f, Expr *v);             /* of a vector's lanes, to a scalar */
+/* Folds the terms of a loop nest. along: acc.lanes terms at a time run along the last loop and the result is a scalar; else the result has
+ * acc.lanes lanes. Sums are kept in several partial sums of bounded length. No loops: the one term. */
+Expr *fold_nest(Lower *l, Fold f, Type acc, const int64_t *extent, int nloops, bool along, FoldTerm term, void *user);
+
+/* ---- window.c ------------------------------------------------------------------------------------------------------------------- */
+
+#define WINDOW_DIMS (MAX_RANK - 2)
+#define WINDOW_VOLUME_MAX ((int64_t)1 << 24)
+
+typedef struct WindowDim { int64_t in, out, kernel, stride, dilation, pad, pad_end; } WindowDim;
+typedef struct Window { int rank; WindowDim d[WINDOW_DIMS]; } Window;
+
+/* Checks the attributes of a window sliding over x [N, C, spatial...] and fills w, without .out. All lists have full spatial rank. */
+bool window_check(Graph *g, const Node *n, const Value *x, Ints kernel, Ints strides, Ints pads, Ints dilations, Window *w);
+int64_t window_volume(const Window *w);
+
+/* A place of the output, and which kernel positions meet the input there. Along the last axis nx neighbours are to be computed, of which
+ * place i lies i further; with nx > 1 or lanes along the last axis, lo and hi hold for all of them. */
+typedef struct WindowAt {
+  At at;
+  int nx;
+  Expr *base[WINDOW_DIMS];                         /* input coordinate of kernel position 0; may be negative */
+  Expr *lo[WINDOW_DIMS], *hi[WINDOW_DIMS];         /* positions inside: lo <= k < hi */
+} WindowAt;
+typedef void (*WindowFn)(Lower *l, const Node *n, const WindowAt *w, void *user);
+/* Loops over out[0]: a parallel range over images, channels (steps of ctile, or of lanes if vdim is 1) and rows, then along a row. */
+typedef struct WindowNest { const Window *w; int lanes, vdim, ctile, xtile; WindowFn fn; void *user; } WindowNest;
+void window_nest(Lower *l, const Node *n, const WindowNest *nest);
+/* Opens the loops over kernel positions k[]; in[] are the input coordinates. Ends with window_close. */
+void window_open(Build *b, const Window *w, const WindowAt *at, Expr **k, Expr **in);
+void window_close(Build *b, const Window *w);
+
+#endif
