@@ -176,7 +176,7 @@ static void temporary_folders(void **state) {
   snprintf(name, sizeof name, "%s/kept", outside);
   put(name, "kept");
   for (int depth = 0; depth < 3; depth++) {  /* path/d/d/d with a file and a link to the outside in each */
-    snprintf(name, sizeof name, "%s%s", path, "/d/d/d" + 2 * (2 - depth));
+    snprintf(name, sizeof name, "%s%s", path, &"/d/d/d"[2 * (2 - depth)]);
     assert_int_equal(mkdir(name, 0700), 0);
     strcat(name, "/file");
     put(name, "x");
