@@ -85,6 +85,18 @@ static spinec_tensor signature(const Value *v) {
 spinec_tensor spinec_model_input(const spinec_model *m, int i) { return signature(m->graph->inputs.at[i]); }
 spinec_tensor spinec_model_output(const spinec_model *m, int i) { return signature(m->graph->outputs.at[i]); }
 
+int spinec_model_nodes(const spinec_model *m) {
+  int n = 0;
+  for (const Node *k = m->graph->first; k; k = k->next) n++;
+  return n;
+}
+
+spinec_node_info spinec_model_node(const spinec_model *m, int i) {
+  const Node *k = m->graph->first;
+  while (i-- > 0) k = k->next;
+  return (spinec_node_info){op_info(k->op)->name, k->norigin ? k->origin[0] : "", signature(k->out[0]), node_macs(k)};
+}
+
 /* ---- compiling ---- */
 
 spinec_compile_options spinec_compile_options_default(void) { return (spinec_compile_options){.opt_level = 2, .max_threads = 1}; }
@@ -153,6 +165,17 @@ spinec_program_info spinec_program_get_info(const spinec_program *p) {
   const Program *q = p->program;
   if (!q) return (spinec_program_info){0};
   return (spinec_program_info){q->macs, q->params, q->workspace_bytes, q->live_bytes, q->weight_bytes, q->kernels.n, q->calls.n};
+}
+
+spinec_call_info spinec_program_get_call(const spinec_program *p, int i, char *origin, size_t origin_size) {
+  const Call *c = &p->program->calls.at[i];
+  size_t n = 0;
+  if (origin_size) origin[0] = 0;
+  for (int k = 0; k < c->norigin && n + 1 < origin_size; k++) {
+    int wrote = snprintf(origin + n, origin_size - n, "%s%s", k ? " + " : "", c->origin[k]);
+    n += wrote > 0 ? (size_t)wrote : 0;
+  }
+  return (spinec_call_info){c->kernel->name, c->kernel->what, origin, c->onnx_op ? c->onnx_op : "", c->kernel->flops, c->kernel->bytes};
 }
 
 /* ---- emitting ---- */
@@ -274,19 +297,30 @@ static Status check_tensor(const Port *port, const spinec_tensor *t, const char 
   return SPINEC_OK;
 }
 
-spinec_status spinec_session_run(spinec_session *s, const spinec_tensor *inputs, const spinec_tensor *outputs, spinec_diagnostics *diag) {
+static Status bind_tensors(spinec_session *s, const spinec_tensor *inputs, const spinec_tensor *outputs, Diag *d) {
   const Program *p = s->program;
   for (int i = 0; i < p->inputs.n; i++) {
-    Status st = check_tensor(&p->inputs.at[i], &inputs[i], "input", diag);
+    Status st = check_tensor(&p->inputs.at[i], &inputs[i], "input", d);
     if (st) return st;
     s->in[i] = inputs[i].data;
   }
   for (int i = 0; i < p->outputs.n; i++) {
-    Status st = check_tensor(&p->outputs.at[i], &outputs[i], "output", diag);
+    Status st = check_tensor(&p->outputs.at[i], &outputs[i], "output", d);
     if (st) return st;
     s->out[i] = outputs[i].data;
   }
-  return s->runner->run(s->runner, s->in, s->out, diag);
+  return SPINEC_OK;
+}
+
+spinec_status spinec_session_run(spinec_session *s, const spinec_tensor *inputs, const spinec_tensor *outputs, spinec_diagnostics *diag) {
+  Status st = bind_tensors(s, inputs, outputs, diag);
+  return st ? st : s->runner->run(s->runner, s->in, s->out, diag);
+}
+
+spinec_status spinec_session_profile(spinec_session *s, const spinec_tensor *inputs, const spinec_tensor *outputs, double *ns, spinec_diagnostics *diag) {
+  if (!s->runner->profile) return diag_error(diag, SPINEC_ERR_UNSUPPORTED, NULL, NULL, "this backend does not time single kernels");
+  Status st = bind_tensors(s, inputs, outputs, diag);
+  return st ? st : s->runner->profile(s->runner, s->in, s->out, ns, diag);
 }
 
 void spinec_session_close(spinec_session *s) {

@@ -20,6 +20,8 @@ typedef struct Runner Runner;
 struct Runner {
   /* inputs[i], outputs[i]: dense, in signature order; distinct memory. */
   Status (*run)(Runner *r, const void *const *inputs, void *const *outputs, Diag *d);
+  /* The same, with the nanoseconds of every call of the program written to ns; NULL where the backend cannot tell. */
+  Status (*profile)(Runner *r, const void *const *inputs, void *const *outputs, double *ns, Diag *d);
   void (*close)(Runner *r);
 };
 

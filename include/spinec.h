@@ -70,7 +70,8 @@ const char *spinec_diagnostics_unbound_input(const spinec_diagnostics *d, int i)
 
 /* ---- loading ---- */
 
-typedef struct { const char *name; int rank; int64_t dims[SPINEC_MAX_RANK]; } spinec_shape_binding;  /* an input's shape */
+/* An input's shape; name NULL: the input at this position of the list. */
+typedef struct { const char *name; int rank; int64_t dims[SPINEC_MAX_RANK]; } spinec_shape_binding;
 typedef struct { const char *name; int64_t value; } spinec_dim_binding;                              /* a symbolic dimension's size */
 typedef struct { const char *name; spinec_tensor value; } spinec_value_binding;                      /* an input made constant */
 
@@ -90,6 +91,16 @@ const char *spinec_model_output_name(const spinec_model *m, int i);
 /* Shape and type only: .data is NULL. */
 spinec_tensor spinec_model_input(const spinec_model *m, int i);
 spinec_tensor spinec_model_output(const spinec_model *m, int i);
+
+/* One operator of the imported network, in execution order. */
+typedef struct {
+  const char *op;        /* canonical operator */
+  const char *name;      /* of the ONNX node it came from; "" if unnamed */
+  spinec_tensor result;  /* first output: shape and type only */
+  int64_t macs;          /* multiply-adds, of convolutions and matrix products */
+} spinec_node_info;
+int spinec_model_nodes(const spinec_model *m);
+spinec_node_info spinec_model_node(const spinec_model *m, int i);
 
 /* ---- compiling ---- */
 
@@ -135,6 +146,17 @@ typedef struct {
 } spinec_program_info;
 spinec_program_info spinec_program_get_info(const spinec_program *p);
 
+/* One kernel launch, in execution order. */
+typedef struct {
+  const char *kernel;    /* function, shared by equal layers */
+  const char *what;      /* algorithm and shape */
+  const char *origin;    /* ONNX nodes, separated by " + " */
+  const char *onnx_op;   /* ONNX operator of the first; "" if unknown */
+  double flops, bytes;   /* multiply and add count as two; bytes touched at least once */
+} spinec_call_info;
+/* i in 0 .. info.calls-1. The text of `origin` goes into the caller's buffer and is cut to fit. */
+spinec_call_info spinec_program_get_call(const spinec_program *p, int i, char *origin, size_t origin_size);
+
 typedef struct {
   spinec_emit_kind kind;
   const char *prefix;        /* of every symbol; NULL: derived from the model's file name */
@@ -158,6 +180,8 @@ typedef struct spinec_session spinec_session;
 spinec_status spinec_session_open(const spinec_program *p, spinec_backend backend, int threads, spinec_session **out, spinec_diagnostics *diag);
 /* inputs[i].data / outputs[i].data: dense row-major, shapes as spinec_model_input / _output say; distinct memory. */
 spinec_status spinec_session_run(spinec_session *s, const spinec_tensor *inputs, const spinec_tensor *outputs, spinec_diagnostics *diag);
+/* As spinec_session_run, and writes the nanoseconds of every call to ns[0 .. info.calls-1]. UNSUPPORTED where a backend cannot tell. */
+spinec_status spinec_session_profile(spinec_session *s, const spinec_tensor *inputs, const spinec_tensor *outputs, double *ns, spinec_diagnostics *diag);
 void spinec_session_close(spinec_session *s);
 
 #ifdef __cplusplus

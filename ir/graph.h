@@ -163,6 +163,7 @@ Graph *graph_clone(const Graph *g, Arena *a, Diag *d);
 static inline bool value_is_const(const Value *v) { return v && v->data; }
 static inline int64_t value_count(const Value *v) { return shape_count(&v->shape); }
 static inline size_t value_bytes(const Value *v) { return (size_t)value_count(v) * dt_size(v->dt); }   /* dense */
+int64_t node_macs(const Node *n);                /* multiply-adds of Conv, ConvTranspose, MatMul, Einsum; else 0 (in ops/macs.c) */
 int64_t value_storage_count(const Value *v);     /* elements in its layout, padding included */
 bool value_single_use(const Value *v);           /* one use by a node and not a graph output */
 bool value_scalar_f(const Value *v, double *out);  /* constant whose elements are all the same number (count >= 1) */
@@ -195,6 +196,10 @@ struct OpInfo {
 extern const OpInfo op_table[OP_COUNT];
 static inline const OpInfo *op_info(Op op) { return &op_table[op]; }
 bool op_parse(const char *name, size_t n, Op *out);
+/* Type of an elementwise op's result for operands of these types; DT_NONE when they do not fit together. */
+DType op_ew_dtype(Op op, const void *attr, const DType *args, int n);
+/* The op's infer, then the type the body's last step gives to out[0]. */
+bool node_infer(Graph *g, Node *n);
 bool attr_equal(const AttrDesc *d, const void *a, const void *b);
 void *attr_copy(Arena *a, const AttrDesc *d, const void *attr);
 
@@ -203,10 +208,24 @@ int64_t window_extent(int64_t in, int64_t kernel, int64_t stride, int64_t pad_be
 
 /* ---- print.c, parse.c, verify.c ------------------------------------------------------------------------------------------------- */
 
-/* Text form; print(parse(print(g))) == print(g). Constants of up to 16 elements print in full, larger ones as `opaque HASH`, which parses
- * into pseudo-random data of that seed and prints as the same HASH again. */
+/* Text form; print(parse(print(g))) == print(g):
+ *   graph "name" {
+ *     input %x: f32[1,3,64,N<=64]                        # N: a symbol and its bound
+ *     const %w: f32[16,3,3,3] = opaque 0x123456789abcdef0
+ *     const %b: f32[4] = [0, 1.5, nan, -inf]
+ *     %c: f32[1,16,64,N<=64]{c16} = Conv(%x, %w, _; %r) {strides=[1,1], ...} body { %0: bool = Less(acc, in3^1); ... } @ "Conv_0", "Relu_1"
+ *     output %c
+ *   }
+ * {c16}: BLOCKED layout. _: an absent operand, or an unused output. After ; the operands the body reads: in3 is the node's operand 3, in3^1
+ * that at half the spatial coordinates; a step has its type only where it is not out[0]'s. Names other than identifiers are in quotes;
+ * %v0, %v1, ... are values without a name. A number with f after it is rounded to f32.
+ * Constants of up to 16 elements print in full, larger ones as `splat X` if all elements are the same, else as `opaque HASH`, which
+ * parses into pseudo-random data of that seed (floats in (-1, 1), integers in [-8, 8) or [0, 16)) and prints as the same HASH again.
+ * Types of node outputs may be left out when writing. Comments run from # or // to the end of the line. */
 void graph_print(const Graph *g, Text *out);
 Graph *graph_parse(Arena *a, Diag *d, const char *file, const char *text);   /* NULL after reporting file:line */
+void opaque_fill(void *data, DType dt, int64_t count, uint64_t seed);
+uint64_t opaque_seed(const void *data, DType dt, int64_t count);   /* count > 16 */
 /* NULL if the invariants hold, else what is wrong (arena text). */
 const char *graph_verify(const Graph *g, Arena *a);
 
