@@ -6,6 +6,7 @@
  */
 #include "base.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -244,4 +245,17 @@ void text_addf(Text *t, const char *fmt, ...) {
     t->n += (size_t)n;
   }
   va_end(args);
+}
+
+void text_add_number(Text *t, double x, int digits) {
+  char buf[40];
+  if (isnan(x)) {
+    text_add(t, "nan");
+    return;
+  }
+  for (int p = MINI(digits, 6); p <= digits; p++) {
+    snprintf(buf, sizeof buf, "%.*g", p, x);
+    if (digits > 9 ? strtod(buf, NULL) == x : strtof(buf, NULL) == (float)x) break;
+  }
+  text_add(t, buf);
 }

@@ -96,6 +96,13 @@ typedef struct Text { Arena *a; char *s; size_t n, cap; } Text;
 void text_addf(Text *t, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void text_add(Text *t, const char *s);
 void text_addn(Text *t, const char *s, size_t n);
+/* The shortest decimal that reads back as the same number; inf, -inf, nan. digits: 9 for f32, 17 for f64. */
+void text_add_number(Text *t, double x, int digits);
+
+/* A map from texts to ints (names.c); texts are borrowed. Names n = {.a = arena}. */
+typedef struct Names { Arena *a; struct NameSlot *slot; int n, cap; } Names;
+bool names_find(const Names *m, const char *s, size_t len, int *out);   /* out may be NULL */
+void names_put(Names *m, const char *s, size_t len, int x);             /* replaces */
 
 /* ---- types.c: element types, dimensions, shapes ------------------------------------------------------------------------------ */
 

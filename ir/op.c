@@ -118,3 +118,21 @@ bool op_parse(const char *name, size_t n, Op *out) {
   }
   return false;
 }
+
+/* Which rule types the result is the rule that infers it. */
+DType op_ew_dtype(Op op, const void *attr, const DType *args, int n) {
+  const OpInfo *info = op_info(op);
+  if (!(info->flags & OPF_EW) || n != info->min_in) return DT_NONE;
+  if (info->infer == infer_cast) return ((const CastAttr *)attr)->to;
+  if (info->infer == infer_where) return args[0] == DT_BOOL && args[1] == args[2] ? args[1] : DT_NONE;
+  if (info->infer != infer_pow)
+    for (int i = 1; i < n; i++)
+      if (args[i] != args[0]) return DT_NONE;
+  return info->infer == infer_bool || info->infer == infer_compare ? DT_BOOL : args[0];
+}
+
+bool node_infer(Graph *g, Node *n) {
+  if (!op_info(n->op)->infer(g, n)) return false;
+  if (n->nbody) n->out[0]->dt = n->body[n->nbody - 1].dt;
+  return true;
+}
