@@ -22,6 +22,9 @@ struct Lower {
   struct { const Value *v; Var *var; int buffer; } *param;   /* of the open kernel, in parameter order */
   int nparam, cap_param;
   int *buffer_of;          /* by value id; -1: none yet */
+  int nbuffer_of;
+  struct { const Value *v; Shape shape; Layout layout; } *seen;   /* of the open kernel: lower_see_as */
+  int nseen, cap_seen;
 };
 
 /* A place in a value's index space: one element, or `lanes` consecutive ones along dimension vdim, of which `count` exist (NULL: all). */
@@ -39,6 +42,8 @@ Expr *lower_range(Lower *l, const char *name, int64_t extent);   /* the parallel
 
 int lower_buffer(Lower *l, Value *v);          /* the value's buffer, made on first use (arena, input, output or weight) */
 void lower_alias(Lower *l, Value *v, Value *of);   /* v has the bytes of `of`; adds a copy kernel where both are in the signature */
+/* A kernel that copies `count` elements between buffers; n (for the origin) may be NULL. */
+void lower_copy(Lower *l, const Node *n, DType dt, int64_t count, int from, int to);
 Var *lower_in(Lower *l, const Value *v);       /* parameter for reading v; one per value and kernel; const values become dense weights */
 Var *lower_out(Lower *l, Value *v);            /* parameter for writing v */
 Var *lower_inout(Lower *l, Value *v);          /* writing and reading back (OPF_REVISIT) */
@@ -47,6 +52,9 @@ Var *lower_scratch(Lower *l, const char *name, DType dt, int64_t bytes);   /* pe
 /* This kernel reads v's element before writing out's at the same place, so v's memory may become out's. Same bytes, v dies here. */
 void lower_allow_in_place(Lower *l, const Value *v, Value *out);
 
+/* Until the kernel is closed, places of v are given in this shape and layout: the same elements in the same memory order, such as a flat
+ * view, or dims joined where no operand of the kernel tells them apart. Holds for all functions below. */
+void lower_see_as(Lower *l, const Value *v, const Shape *shape, Layout layout);
 /* Element offset of at->c in v's layout, and the step between lanes along vdim (1: contiguous; 0: v has extent 1 there, broadcast). */
 Expr *lower_index(Lower *l, const Value *v, const At *at, int64_t *lane_step);
 /* Loads v at a place of its own shape (rank equal). Masks by count; splats where v has extent 1 along vdim. */
@@ -73,6 +81,12 @@ typedef void (*NestFn)(Lower *l, const At *at, void *user);
 /* Opens range and loops over `shape` (of out[0]'s layout if blocked), calls fn for each place with at most `lanes` lanes along vdim
  * (a masked or shorter place for the rest), and closes the loops. */
 void lower_nest(Lower *l, const Shape *shape, Layout layout, int vdim, int lanes, NestFn fn, void *user);
+/* Vector width for a kernel over out[0]: the target's, 1 if vectors may not be used or would stay mostly empty; within every operand's
+ * blocks. */
+int lower_lanes(const Lower *l, const Node *n);
+/* lower_allow_in_place for every body operand that lies as out[0] does and is read by the body only; operand0: for in[0] too, because the
+ * op reads it at the output's own place. Call it after the parameters exist. */
+void lower_body_in_place(Lower *l, const Node *n, bool operand0);
 
 /* ---- schedules: passes/lower/lower.c tries these before op_info(op)->lower, at -O1 and up; each returns false when it does not apply ---- */
 typedef bool (*Schedule)(Lower *l, const Node *n);
