@@ -1,0 +1,156 @@
+/* lower.c: Graph to Program: every node, in list order, becomes kernels and calls.
+ *
+ *   1. check    every tensor has an element type kernels exist for, and a size that can be addressed
+ *   2. buffers  of the signature; an output's buffer is shared with the values it is a view of, so that their producer writes there
+ *   3. nodes    by a schedule that applies, else by the operator's plain lowering
+ *   4. outputs  that are inputs or constants themselves are copied
+ */
+#include "../passes.h"
+#include "schedules.h"
+
+#include <string.h>
+
+#define BYTES_MAX ((int64_t)1 << 46)   /* of one tensor */
+
+/* ---- 1. check ---- */
+
+static bool check_value(const Graph *g, const Node *n, const Value *v, const char *what) {
+  if (!v) return true;
+  if (!dt_computable(v->dt)) {
+    node_error(g, n, SPINEC_ERR_UNSUPPORTED, "convert it to f32 with a Cast before export", "%s has element type %s, which has no kernels", what,
+               dt_name(v->dt));
+    return false;
+  }
+  if (value_storage_count(v) > BYTES_MAX / 8) {
+    node_error(g, n, SPINEC_ERR_UNSUPPORTED, NULL, "%s has too many elements", what);
+    return false;
+  }
+  return true;
+}
+
+static bool check_node(const Graph *g, const Node *n) {
+  bool ok = true;
+  char what[32];
+  for (int i = 0; i < n->nin; i++) {
+    snprintf(what, sizeof what, "operand %d", i);
+    ok &= check_value(g, n, n->in[i], what);
+  }
+  for (int i = 0; i < n->nout; i++) {
+    snprintf(what, sizeof what, "result %d", i);
+    ok &= check_value(g, n, n->out[i], what);
+  }
+  for (int i = 0; i < n->nbody && ok; i++) ok = dt_computable(n->body[i].dt);
+  return ok;
+}
+
+static bool check_graph(const Graph *g) {
+  bool ok = true;
+  for (const Node *n = g->first; n; n = n->next) ok &= check_node(g, n);
+  for (int i = 0; i < g->inputs.n; i++) ok &= check_value(g, NULL, g->inputs.at[i], arena_printf(g->arena, "input '%s'", g->inputs.at[i]->name));
+  return ok;
+}
+
+/* ---- 2. buffers ---- */
+
+static bool is_view(const Node *n) { return n && (op_info(n->op)->flags & OPF_VIEW) && !n->nbody; }
+
+static void open_ports(Lower *l) {
+  Graph *g = l->g;
+  for (int i = 0; i < g->inputs.n; i++) {
+    Value *v = g->inputs.at[i];
+    lower_buffer(l, v);
+    vec_push(l->p->arena, &l->p->inputs, ((Port){v->name, v->dt, v->shape}));
+  }
+  for (int i = 0; i < g->outputs.n; i++) {
+    Value *v = g->outputs.at[i];
+    vec_push(l->p->arena, &l->p->outputs, ((Port){v->name, v->dt, v->shape}));
+    if (v->is_input || value_is_const(v)) continue;
+    int buffer = lower_buffer(l, v);
+    while (is_view(v->def)) {
+      v = v->def->in[0];
+      if (v->is_input || v->is_output || value_is_const(v) || l->buffer_of[v->id] >= 0) break;
+      l->buffer_of[v->id] = buffer;
+    }
+  }
+}
+
+static void copy_outputs(Lower *l) {
+  Graph *g = l->g;
+  for (int i = 0; i < g->outputs.n; i++) {
+    Value *v = g->outputs.at[i];
+    if (!v->is_input && !value_is_const(v)) continue;
+    int to = program_add_buffer(l->p, (Buffer){.kind = BUF_OUTPUT, .name = v->name, .bytes = (int64_t)value_bytes(v), .index = i});
+    lower_copy(l, NULL, v->dt, value_count(v), lower_buffer(l, v), to);
+  }
+}
+
+/* ---- 3. nodes ---- */
+
+/* The product of the extents of all letters, for an equation with two operands or more. */
+static int64_t einsum_macs(const Node *n) {
+  const EinsumAttr *a = n->attr;
+  int64_t extent[128] = {0}, macs = 1;
+  const char *c = a->equation;
+  if (n->ncore < 2 || !c || strchr(c, '.')) return 0;
+  for (int i = 0; i < n->ncore; i++) {
+    int d = 0;
+    for (; *c && *c != ',' && *c != '-'; c++)
+      if (*c != ' ' && (unsigned char)*c < 128 && d < n->in[i]->shape.rank) extent[(unsigned char)*c] = n->in[i]->shape.d[d++].n;
+    if (*c == ',') c++;
+  }
+  for (int i = 0; i < COUNTOF(extent); i++)
+    if (extent[i] > 0) macs = macs > INT64_MAX / extent[i] ? INT64_MAX : macs * extent[i];
+  return macs;
+}
+
+static int64_t node_macs(const Node *n) {
+  const Value *y = n->out[0];
+  double macs = 0;
+  if (n->op == OP_Conv) macs = (double)value_count(y) * (double)shape_count_from(&n->in[1]->shape, 1);
+  if (n->op == OP_ConvTranspose) macs = (double)value_count(n->in[0]) * (double)shape_count_from(&n->in[1]->shape, 1);
+  if (n->op == OP_Einsum) macs = (double)einsum_macs(n);
+  if (n->op == OP_MatMul) {
+    const Shape *s = &n->in[0]->shape;
+    macs = (double)value_count(y) * (double)s->d[s->rank - (((const MatMulAttr *)n->attr)->trans_a ? 2 : 1)].n;
+  }
+  return macs < 9e18 ? (int64_t)macs : INT64_MAX;
+}
+
+/* Elements of floating-point constants that nodes read, each once. */
+static int64_t count_params(const Graph *g) {
+  int64_t sum = 0;
+  for (int i = 0; i < g->values.n; i++) {
+    const Value *v = g->values.at[i];
+    if (value_is_const(v) && dt_is_float(v->dt) && v->uses.n) sum += value_count(v);
+  }
+  return sum;
+}
+
+static void lower_node(Lower *l, const Node *n, Ctx *c) {
+  l->node = n;
+  l->p->macs += MINI(node_macs(n), INT64_MAX - l->p->macs);
+  for (const LowerSchedule *s = lower_schedules; l->opt_level >= 1 && s->apply; s++) {
+    if (s->op != n->op || !s->apply(l, n)) continue;
+    pass_count(c, "lower", s->name, 1);
+    return;
+  }
+  op_info(n->op)->lower(l, n);
+}
+
+Program *lower_graph(Graph *g, Ctx *c) {
+  if (!check_graph(g)) return NULL;
+  graph_compact(g);
+  Lower l = {.arena = c->arena, .g = g, .p = program_new(c->arena, c->target), .t = c->target, .opt_level = c->opt ? c->opt->opt_level : 2};
+  l.p->name = g->name;
+  l.p->file = g->file;
+  l.p->max_threads = c->opt && c->opt->max_threads > 0 ? c->opt->max_threads : 1;
+  l.p->params = count_params(g);
+  l.nbuffer_of = g->values.n;
+  l.buffer_of = NEW_N(c->arena, int, MAXI(l.nbuffer_of, 1));
+  for (int i = 0; i < l.nbuffer_of; i++) l.buffer_of[i] = -1;
+  open_ports(&l);
+  for (Node *n = g->first; n; n = n->next) lower_node(&l, n, c);
+  l.node = NULL;
+  copy_outputs(&l);
+  return l.p;
+}
