@@ -8,8 +8,6 @@
 #include "../passes.h"
 #include "schedules.h"
 
-#include <string.h>
-
 #define BYTES_MAX ((int64_t)1 << 46)   /* of one tensor */
 
 /* ---- 1. check ---- */
@@ -85,36 +83,6 @@ static void copy_outputs(Lower *l) {
 }
 
 /* ---- 3. nodes ---- */
-
-/* The product of the extents of all letters, for an equation with two operands or more. */
-static int64_t einsum_macs(const Node *n) {
-  const EinsumAttr *a = n->attr;
-  int64_t extent[128] = {0}, macs = 1;
-  const char *c = a->equation;
-  if (n->ncore < 2 || !c || strchr(c, '.')) return 0;
-  for (int i = 0; i < n->ncore; i++) {
-    int d = 0;
-    for (; *c && *c != ',' && *c != '-'; c++)
-      if (*c != ' ' && (unsigned char)*c < 128 && d < n->in[i]->shape.rank) extent[(unsigned char)*c] = n->in[i]->shape.d[d++].n;
-    if (*c == ',') c++;
-  }
-  for (int i = 0; i < COUNTOF(extent); i++)
-    if (extent[i] > 0) macs = macs > INT64_MAX / extent[i] ? INT64_MAX : macs * extent[i];
-  return macs;
-}
-
-static int64_t node_macs(const Node *n) {
-  const Value *y = n->out[0];
-  double macs = 0;
-  if (n->op == OP_Conv) macs = (double)value_count(y) * (double)shape_count_from(&n->in[1]->shape, 1);
-  if (n->op == OP_ConvTranspose) macs = (double)value_count(n->in[0]) * (double)shape_count_from(&n->in[1]->shape, 1);
-  if (n->op == OP_Einsum) macs = (double)einsum_macs(n);
-  if (n->op == OP_MatMul) {
-    const Shape *s = &n->in[0]->shape;
-    macs = (double)value_count(y) * (double)s->d[s->rank - (((const MatMulAttr *)n->attr)->trans_a ? 2 : 1)].n;
-  }
-  return macs < 9e18 ? (int64_t)macs : INT64_MAX;
-}
 
 /* Elements of floating-point constants that nodes read, each once. */
 static int64_t count_params(const Graph *g) {
