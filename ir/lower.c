@@ -315,6 +315,7 @@ void lower_store(Lower *l, Value *v, const At *at, Expr *e) {
     s_store(b, y, i, e);
     return;
   }
+  if (whole_blocks(&s, at)) step = 1;   /* even of a single channel */
   if (step == 0) ice(l->g, l->node, "lower_store", "%d lanes along an extent of 1", at->lanes);
   s_store_part(b, y, i, x_splat(b, e, at->lanes), whole_blocks(&s, at) ? NULL : at->count, step == 1 ? NULL : x_idx(b, step));
 }
