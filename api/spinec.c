@@ -97,6 +97,8 @@ spinec_node_info spinec_model_node(const spinec_model *m, int i) {
   return (spinec_node_info){op_info(k->op)->name, k->norigin ? k->origin[0] : "", signature(k->out[0]), node_macs(k)};
 }
 
+spinec_status spinec_read_tensor_proto(const char *path, spinec_tensor *out, spinec_diagnostics *diag) { return onnx_tensor_load(path, out, diag); }
+
 /* ---- compiling ---- */
 
 spinec_compile_options spinec_compile_options_default(void) { return (spinec_compile_options){.opt_level = 2, .max_threads = 1}; }

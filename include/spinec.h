@@ -67,6 +67,7 @@ int spinec_diagnostics_count(const spinec_diagnostics *d);
 const char *spinec_diagnostics_text(const spinec_diagnostics *d, int i);
 /* Names of graph inputs whose values spinec needs at compile time (see spinec_load_options.bind); NULL past the end. */
 const char *spinec_diagnostics_unbound_input(const spinec_diagnostics *d, int i);
+int spinec_diagnostics_unbound_position(const spinec_diagnostics *d, int i);  /* of that input in the signature; -1 past the end */
 
 /* ---- loading ---- */
 
@@ -169,6 +170,9 @@ typedef struct {
 
 /* Writes OUT (and beside it what belongs to it: header, weights). Files appear whole or not at all. */
 spinec_status spinec_emit(const spinec_program *p, const char *out_path, const spinec_emit_options *options, spinec_diagnostics *diag);
+
+/* Reads a TensorProto file (.pb), as ONNX test data are. out->data is malloc'ed. */
+spinec_status spinec_read_tensor_proto(const char *path, spinec_tensor *out, spinec_diagnostics *diag);
 
 /* ---- running ---- */
 

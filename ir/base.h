@@ -39,8 +39,9 @@ typedef struct Where {
 /* Adds "file: node 'n' (Op, opset k): message; hint: ...". hint may be NULL. Returns `status`, so that callers can `return diag_error(...)`.
  * Never fails: when memory runs out the message is dropped and only the status remains. d may be NULL. */
 Status diag_error(Diag *d, Status status, const Where *w, const char *hint, const char *fmt, ...) PRINTF_LIKE(5, 6);
-/* Remembers that graph input `name` must be bound at compile time (spinec_load_options.bind). Duplicates are dropped. */
-void diag_unbound_input(Diag *d, const char *name);
+/* Remembers that graph input `name` must be bound at compile time (spinec_load_options.bind). position: among the inputs a caller feeds, those
+ * with an initializer not counted. Duplicates are dropped. */
+void diag_unbound_input(Diag *d, const char *name, int position);
 int diag_errors(const Diag *d);          /* number of messages */
 Status diag_status(const Diag *d);       /* the first error's status, SPINEC_OK if none */
 

@@ -10,6 +10,7 @@
 
 struct spinec_diagnostics {
   char **text, **unbound;
+  int *position;          /* of each unbound input */
   int ntext, nunbound;
   bool lost;
   Status status;
@@ -23,6 +24,7 @@ void spinec_diagnostics_free(spinec_diagnostics *d) {
   for (int i = 0; i < d->nunbound; i++) free(d->unbound[i]);
   free(d->text);
   free(d->unbound);
+  free(d->position);
   free(d);
 }
 
@@ -35,6 +37,10 @@ const char *spinec_diagnostics_text(const spinec_diagnostics *d, int i) {
 
 const char *spinec_diagnostics_unbound_input(const spinec_diagnostics *d, int i) {
   return d && i >= 0 && i < d->nunbound ? d->unbound[i] : NULL;
+}
+
+int spinec_diagnostics_unbound_position(const spinec_diagnostics *d, int i) {
+  return d && i >= 0 && i < d->nunbound ? d->position[i] : -1;
 }
 
 int diag_errors(const Diag *d) { return spinec_diagnostics_count(d); }
@@ -104,14 +110,17 @@ Status diag_error(Diag *d, Status status, const Where *w, const char *hint, cons
   return status;
 }
 
-void diag_unbound_input(Diag *d, const char *name) {
+void diag_unbound_input(Diag *d, const char *name, int position) {
   if (!d) return;
   for (int i = 0; i < d->nunbound; i++)
     if (!strcmp(d->unbound[i], name)) return;
+  int *grown = realloc(d->position, (size_t)(d->nunbound + 1) * sizeof *grown);
+  if (!grown) return;
+  d->position = grown;
   size_t n = strlen(name) + 1;
   char *s = malloc(n);
   if (s) memcpy(s, name, n);
-  append(&d->unbound, &d->nunbound, s);
+  if (append(&d->unbound, &d->nunbound, s)) d->position[d->nunbound - 1] = position;
 }
 
 void fail_out_of_memory(Fail *f) {

@@ -1,6 +1,9 @@
 /* schedules.c: which schedules exist, in the order they are tried. */
 #include "schedules.h"
+#include "conv_plan.h"
 
 const LowerSchedule lower_schedules[] = {
+    {OP_Conv, conv_depthwise, "depthwise"},
+    {OP_Conv, conv_direct, "direct convolution"},
     {OP_COUNT, NULL, NULL},
 };
