@@ -390,6 +390,16 @@ static bool body(Parser *p, Node *n) {
   return true;
 }
 
+/* The type of the op's own result, which body steps call acc. */
+static bool infer_acc(Parser *p, Node *n) {
+  if (n->op == OP_Map) return true;
+  int nbody = n->nbody;
+  n->nbody = 0;
+  bool ok = op_info(n->op)->infer(p->g, n);
+  n->nbody = nbody;
+  return ok;
+}
+
 /* Types of steps that give none: the declared type of the result, else what the operands make it. */
 static bool body_types(Parser *p, Node *n, DType declared) {
   for (int s = 0; s < n->nbody; s++) {
@@ -461,8 +471,7 @@ static bool infer(Parser *p, Node *n, const Output *out) {
   const char *file = p->g->file;
   p->g->file = arena_printf(p->a, "%s:%d", p->file, line_of(p));
   int had = diag_errors(p->g->diag);
-  bool ok = (n->op == OP_Map || op_info(n->op)->infer(p->g, n)) && body_types(p, n, out[0].typed ? out[0].type.dt : DT_NONE) &&
-            node_infer(p->g, n);
+  bool ok = infer_acc(p, n) && body_types(p, n, out[0].typed ? out[0].type.dt : DT_NONE) && node_infer(p->g, n);
   p->g->file = file;
   if (ok) return true;
   if (diag_errors(p->g->diag) == had) return fail(p, "inference of %s failed", op_info(n->op)->name);

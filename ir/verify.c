@@ -138,9 +138,12 @@ static bool check_types(Verify *v, Node *n) {
   if (n->nout > COUNTOF(kept)) return bad(v, n, "too many outputs");
   for (int i = 0; i < n->nout; i++) kept[i] = *n->out[i];
   Diag *d = v->g->diag;
+  int nbody = n->nbody;
   v->g->diag = NULL;
+  if (n->op != OP_Map) n->nbody = 0;   /* for the type of the op's own result */
   bool ok = op_info(n->op)->infer(v->g, n);
   if (ok) acc = n->out[0]->dt;
+  n->nbody = nbody;
   v->g->diag = d;
   const char *wrong = ok ? NULL : "inference refuses it";
   for (int i = 0; i < n->nout; i++) {
