@@ -113,14 +113,8 @@ static bool read_line(const char *path, char *line, int size) {
   return ok;
 }
 
-/* The C library knows the sizes on x86; elsewhere the kernel may. */
+/* The kernel first: on some AMD processors the C library reports the last level of all dies together. */
 static void detect_caches(CpuInfo *c) {
-#ifdef _SC_LEVEL1_DCACHE_SIZE
-  long l1 = sysconf(_SC_LEVEL1_DCACHE_SIZE), l2 = sysconf(_SC_LEVEL2_CACHE_SIZE), l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
-  c->l1d_bytes = l1 > 0 ? l1 : 0;
-  c->l2_bytes = l2 > 0 ? l2 : 0;
-  c->l3_bytes = l3 > 0 ? l3 : 0;
-#endif
   for (int i = 0; i < 8; i++) {
     char path[96], line[32];
     snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/level", i);
@@ -134,8 +128,16 @@ static void detect_caches(CpuInfo *c) {
     int64_t bytes = strtol(line, &end, 10);
     bytes *= *end == 'K' ? 1024 : *end == 'M' ? 1048576 : 1;
     int64_t *slot = level == 1 ? &c->l1d_bytes : level == 2 ? &c->l2_bytes : level == 3 ? &c->l3_bytes : NULL;
-    if (slot && *slot <= 0 && bytes > 0) *slot = bytes;
+    if (slot && bytes > 0) *slot = bytes;
   }
+#ifdef _SC_LEVEL1_DCACHE_SIZE
+  const struct { int64_t *slot; int name; } known[] = {
+    {&c->l1d_bytes, _SC_LEVEL1_DCACHE_SIZE}, {&c->l2_bytes, _SC_LEVEL2_CACHE_SIZE}, {&c->l3_bytes, _SC_LEVEL3_CACHE_SIZE}};
+  for (int i = 0; i < 3; i++) {
+    long bytes = *known[i].slot ? 0 : sysconf(known[i].name);
+    if (bytes > 0) *known[i].slot = bytes;
+  }
+#endif
 }
 
 /* The set grows until the kernel's own fits: machines may have more processors than a cpu_set_t has bits. */
