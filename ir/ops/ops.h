@@ -33,11 +33,15 @@ bool op_check_float(Graph *g, const Node *n, const Value *v, const char *what); 
 bool op_check_computable(Graph *g, const Node *n, const Value *v, const char *what);   /* not a string */
 bool op_check_rank(Graph *g, const Node *n, const Value *v, const char *what, int lo, int hi);
 bool op_axis(Graph *g, const Node *n, int64_t axis, int rank, int *out);
+/* `count` entries in lo..hi. */
+bool op_check_ints(Graph *g, const Node *n, const char *what, Ints v, int count, int64_t lo, int64_t hi);
+Value *op_in(const Node *n, int i);   /* the op's own operand i; NULL when absent */
 bool value_used(const Value *v);
 
 /* The type sums of t are kept in: f32 for f16 and bf16, i32 for integers of 8 and 16 bits, else t. */
 DType acc_type(DType t);
-/* Lanes of vectors of dt for this node on this target: 1 when any of its values or steps cannot be in vectors. */
+/* Lanes of vectors of dt for this node on this target: 1 when any of its values or steps cannot be in vectors, or when a BLOCKED result has
+ * but one channel; at most the block of a BLOCKED one. */
 int op_lanes(const Lower *l, const Node *n, DType dt);
 /* Row-major coordinates of flat index i. */
 void unflatten(Build *b, Expr *i, const int64_t *extent, int n, Expr **c);
@@ -46,11 +50,12 @@ int64_t value_stride(const Value *v, int dim);
 At at_zero(Build *b, int rank);                          /* the origin, lanes 1 */
 Expr *x_lowest(Build *b, Type t);                        /* -inf, or the smallest integer; false */
 Expr *x_highest(Build *b, Type t);
-Expr *x_mul_add(Build *b, Expr *x, Expr *y, Expr *acc);  /* fused for floats */
 Expr *x_is_nan(Build *b, Expr *e);
 Expr *x_clamp_idx(Build *b, Expr *e, int64_t lo, int64_t hi);   /* of an idx */
 /* Loads one element or vector and converts it to dt. count, stride may be NULL. */
 Expr *x_load_as(Build *b, DType dt, Var *buf, Expr *index, int lanes, Expr *count, int64_t stride);
+/* Elements i, i+1, ... of a value of rank 1: a bias, a scale. */
+Expr *lower_load_vector(Lower *l, const Value *v, Expr *i, int lanes, Expr *count);
 
 /* ---- fold.c --------------------------------------------------------------------------------------------------------------------- */
 
@@ -94,5 +99,15 @@ void window_nest(Lower *l, const Node *n, const WindowNest *nest);
 /* Opens the loops over kernel positions k[]; in[] are the input coordinates. Ends with window_close. */
 void window_open(Build *b, const Window *w, const WindowAt *at, Expr **k, Expr **in);
 void window_close(Build *b, const Window *w);
+Expr *window_kernel_at(Build *b, const Window *w, Expr *const *k);   /* row-major index of a kernel position */
+
+/* ---- conv.c: shared with conv_transpose.c ---------------------------------------------------------------------------------------- */
+
+DType conv_result_type(DType t);   /* of a convolution or matrix product of operands of type t */
+/* Types of data and weight, and type and shape of bias and scale, for k output channels. */
+bool conv_check_operands(Graph *g, const Node *n, int64_t k);
+bool conv_scale_packs(const Value *wt, const Value *scale);   /* the scale can be multiplied into packed weights */
+/* scale * acc + bias for output channels k.. (`lanes` of them, or one for the whole vector acc), rounded to `out`. NULL: absent. */
+Expr *conv_result(Lower *l, DType out, const Value *scale, const Value *bias, Expr *acc, Expr *k, int lanes, Expr *count);
 
 #endif
