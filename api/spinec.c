@@ -38,10 +38,7 @@ static Ctx fold_ctx(Arena *a, Diag *d, spinec_compile_options *opt) {
 
 static bool fold_at_import(Graph *g, Node *n, void *user) { return fold_node(g, n, user); }
 
-spinec_status spinec_load(const char *path, const spinec_load_options *options, spinec_model **out, spinec_diagnostics *diag) {
-  *out = NULL;
-  Diag *own = diag ? NULL : spinec_diagnostics_new();
-  Diag *d = diag ? diag : own;
+static Status load(const char *path, const spinec_load_options *options, spinec_model **out, Diag *d) {
   Fail fail;
   Arena *volatile a = NULL;
   spinec_model *volatile m = NULL;
@@ -59,13 +56,17 @@ spinec_status spinec_load(const char *path, const spinec_load_options *options, 
   } else {
     status = fail.status;
   }
-  if (status) {
-    arena_free(a);
-  } else {
-    *out = m;
-  }
-  spinec_diagnostics_free(own);
+  if (status) arena_free(a);
+  else *out = m;
   return status;
+}
+
+spinec_status spinec_load(const char *path, const spinec_load_options *options, spinec_model **out, spinec_diagnostics *diag) {
+  *out = NULL;
+  Diag *own = diag ? NULL : spinec_diagnostics_new();   /* the status is taken from it */
+  Status s = load(path, options, out, diag ? diag : own);
+  spinec_diagnostics_free(own);
+  return s;
 }
 
 void spinec_model_free(spinec_model *m) {
@@ -125,38 +126,40 @@ static Status check_compile_options(const spinec_compile_options *o, const Targe
   return SPINEC_OK;
 }
 
-spinec_status spinec_compile(const spinec_model *m, const spinec_compile_options *options, spinec_program **out, spinec_diagnostics *diag) {
-  *out = NULL;
-  spinec_compile_options opt = options ? *options : spinec_compile_options_default();
-  if (opt.max_threads == 0) opt.max_threads = 1;
-  Diag *own = diag ? NULL : spinec_diagnostics_new();
-  Diag *d = diag ? diag : own;
-  const Target *target;
-  volatile Status status = check_compile_options(&opt, &target, d);
+static Status compile(const spinec_model *m, const spinec_compile_options *opt, const Target *target, spinec_program **out, Diag *d) {
+  volatile Status status = SPINEC_OK;
   Fail fail;
   Arena *volatile a = NULL;
   spinec_program *volatile p = NULL;
-  if (status == SPINEC_OK && FAIL_ARM(&fail, d)) {
+  if (FAIL_ARM(&fail, d)) {
     a = arena_new(&fail);
     p = NEW(a, spinec_program);
     p->arena = a;
     p->graph = graph_clone(m->graph, a, d);
-    Ctx c = {.arena = a, .diag = d, .target = target, .opt = &opt, .eval = interp_eval};
+    Ctx c = {.arena = a, .diag = d, .target = target, .opt = opt, .eval = interp_eval};
     bool stopped = false;
     p->program = passes_run(p->graph, &c, &stopped);
     if (!p->program && !stopped) status = diag_status(d) ? diag_status(d) : SPINEC_ERR_INTERNAL;
     p->graph->diag = NULL;
     arena_set_fail(a, NULL);
-  } else if (status == SPINEC_OK) {
+  } else {
     status = fail.status;
   }
-  if (status) {
-    arena_free(a);
-  } else {
-    *out = p;
-  }
-  spinec_diagnostics_free(own);
+  if (status) arena_free(a);
+  else *out = p;
   return status;
+}
+
+spinec_status spinec_compile(const spinec_model *m, const spinec_compile_options *options, spinec_program **out, spinec_diagnostics *diag) {
+  *out = NULL;
+  spinec_compile_options opt = options ? *options : spinec_compile_options_default();
+  if (opt.max_threads == 0) opt.max_threads = 1;
+  Diag *own = diag ? NULL : spinec_diagnostics_new();
+  const Target *target;
+  Status s = check_compile_options(&opt, &target, diag ? diag : own);
+  if (!s) s = compile(m, &opt, target, out, diag ? diag : own);
+  spinec_diagnostics_free(own);
+  return s;
 }
 
 void spinec_program_free(spinec_program *p) {
@@ -259,34 +262,34 @@ static Runner *open_runner(const Program *p, spinec_backend backend, int threads
   return NULL;
 }
 
-spinec_status spinec_session_open(const spinec_program *p, spinec_backend backend, int threads, spinec_session **out, spinec_diagnostics *diag) {
-  *out = NULL;
-  const Program *q = p->program;
-  if (!q) return bad_option(diag, "drop --stop-after", "compilation was stopped before there was a program");
-  if (threads < 1 || threads > q->max_threads)
-    return bad_option(diag, "compile with max_threads at least that large", "thread count out of range");
-  Diag *own = diag ? NULL : spinec_diagnostics_new();
-  Diag *d = diag ? diag : own;
+static Status session_open(const Program *p, spinec_backend backend, int threads, spinec_session **out, Diag *d) {
   Fail fail;
   Arena *volatile a = NULL;
   volatile Status status = SPINEC_OK;
   if (FAIL_ARM(&fail, d)) {
     a = arena_new(&fail);
     spinec_session *s = NEW(a, spinec_session);
-    *s = (spinec_session){.arena = a, .program = q, .in = NEW_N(a, const void *, q->inputs.n + 1), .out = NEW_N(a, void *, q->outputs.n + 1)};
-    s->runner = open_runner(q, backend, threads, d);
-    if (s->runner) {
-      *out = s;
-    } else {
-      status = diag_status(d) ? diag_status(d) : SPINEC_ERR_MEMORY;
-    }
+    *s = (spinec_session){.arena = a, .program = p, .in = NEW_N(a, const void *, p->inputs.n + 1), .out = NEW_N(a, void *, p->outputs.n + 1)};
+    s->runner = open_runner(p, backend, threads, d);
+    if (s->runner) *out = s;
+    else status = diag_status(d) ? diag_status(d) : SPINEC_ERR_MEMORY;
     arena_set_fail(a, NULL);
   } else {
     status = fail.status;
   }
   if (status) arena_free(a);
-  spinec_diagnostics_free(own);
   return status;
+}
+
+spinec_status spinec_session_open(const spinec_program *p, spinec_backend backend, int threads, spinec_session **out, spinec_diagnostics *diag) {
+  *out = NULL;
+  if (!p->program) return bad_option(diag, "drop --stop-after", "compilation was stopped before there was a program");
+  if (threads < 1 || threads > p->program->max_threads)
+    return bad_option(diag, "compile with max_threads at least that large", "thread count out of range");
+  Diag *own = diag ? NULL : spinec_diagnostics_new();
+  Status s = session_open(p->program, backend, threads, out, diag ? diag : own);
+  spinec_diagnostics_free(own);
+  return s;
 }
 
 static Status check_tensor(const Port *port, const spinec_tensor *t, const char *what, Diag *d) {

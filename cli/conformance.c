@@ -5,6 +5,7 @@
  * Cases run in child processes, so that a crash or a hang is one failed case: each child takes cases from its share and reports a line per
  * case over a pipe; when one dies, the case it was on is named and another child goes on with the next.
  */
+#define _GNU_SOURCE
 #include "cli.h"
 #include <dirent.h>
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* options.c: one table of options, with the commands each belongs to; getopt_long does the parsing. */
+#define _GNU_SOURCE
 #include "cli.h"
 #include <errno.h>
 #include <getopt.h>

@@ -1,4 +1,5 @@
 /* run.c: spinec run. */
+#define _GNU_SOURCE
 #include "cli.h"
 #include <errno.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
 /* tensors.c: tensors from files or made up, and how two of them compare. */
+#define _GNU_SOURCE
 #include "cli.h"
 #include <math.h>
 #include <stdlib.h>
