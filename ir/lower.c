@@ -56,6 +56,8 @@ void lower_close(Lower *l, double flops) {
   }
   vec_push(l->p->arena, &l->p->kernels, k);
   vec_push(l->p->arena, &l->p->calls, c);
+  l->nparam = 0;
+  l->nseen = 0;
 }
 
 Expr *lower_range(Lower *l, const char *name, int64_t extent) {
@@ -226,6 +228,12 @@ static Seen seen_as(const Lower *l, const Value *v) {
   return (Seen){v->shape, v->layout};
 }
 
+Shape lower_shape(const Lower *l, const Value *v, Layout *layout) {
+  Seen s = seen_as(l, v);
+  if (layout) *layout = s.layout;
+  return s.shape;
+}
+
 static Expr *index_in(Lower *l, const Seen *s, const At *at, int64_t *lane_step) {
   Build *b = &l->b;
   bool blocked = s->layout.kind == LAYOUT_BLOCKED && s->shape.rank >= 2;
@@ -379,9 +387,9 @@ void lower_finish(Lower *l, const Node *n, Expr *acc, const At *at) { lower_stor
 
 static bool vector_type(DType t) { return t == DT_F32 || t == DT_I32; }
 
-/* Vector units have no integer division, and shifts by a vector are not everywhere. */
+/* Vector units have no integer division, and shifts by a vector are not everywhere; Shrink computes integers in f64. */
 static bool vector_op(Op op, DType t) {
-  return t == DT_F32 || (op != OP_Div && op != OP_Mod && op != OP_Pow && op != OP_BitShift);
+  return t == DT_F32 || (op != OP_Div && op != OP_Mod && op != OP_Pow && op != OP_BitShift && op != OP_Shrink);
 }
 
 bool lower_vectors_ok(const Lower *l, const Node *n) {

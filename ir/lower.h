@@ -55,6 +55,7 @@ void lower_allow_in_place(Lower *l, const Value *v, Value *out);
 /* Until the kernel is closed, places of v are given in this shape and layout: the same elements in the same memory order, such as a flat
  * view, or dims joined where no operand of the kernel tells them apart. Holds for all functions below. */
 void lower_see_as(Lower *l, const Value *v, const Shape *shape, Layout layout);
+Shape lower_shape(const Lower *l, const Value *v, Layout *layout);   /* in which places of v are given now; layout may be NULL */
 /* Element offset of at->c in v's layout, and the step between lanes along vdim (1: contiguous; 0: v has extent 1 there, broadcast). */
 Expr *lower_index(Lower *l, const Value *v, const At *at, int64_t *lane_step);
 /* Loads v at a place of its own shape (rank equal). Masks by count; splats where v has extent 1 along vdim. */
@@ -81,12 +82,12 @@ typedef void (*NestFn)(Lower *l, const At *at, void *user);
 /* Opens range and loops over `shape` (of out[0]'s layout if blocked), calls fn for each place with at most `lanes` lanes along vdim
  * (a masked or shorter place for the rest), and closes the loops. */
 void lower_nest(Lower *l, const Shape *shape, Layout layout, int vdim, int lanes, NestFn fn, void *user);
-/* Vector width for a kernel over out[0]: the target's, 1 if vectors may not be used or would stay mostly empty; within every operand's
- * blocks. */
+/* Vector width for the open kernel over out[0]: the target's, 1 if vectors may not be used or would stay mostly empty; within every
+ * operand's blocks. */
 int lower_lanes(const Lower *l, const Node *n);
-/* lower_allow_in_place for every body operand that lies as out[0] does and is read by the body only; operand0: for in[0] too, because the
- * op reads it at the output's own place. Call it after the parameters exist. */
-void lower_body_in_place(Lower *l, const Node *n, bool operand0);
+/* lower_allow_in_place for every operand that lies as out[0] does and is read only by the body, or also by the op at the output's own
+ * place, as it reads its first `own` operands. Call it after the parameters exist. */
+void lower_body_in_place(Lower *l, const Node *n, int own);
 
 /* ---- schedules: passes/lower/lower.c tries these before op_info(op)->lower, at -O1 and up; each returns false when it does not apply ---- */
 typedef bool (*Schedule)(Lower *l, const Node *n);

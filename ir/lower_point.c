@@ -190,36 +190,32 @@ static void one_point(Lower *l, const At *at, void *user) {
   lower_finish(l, p->n, p->fn(l, p->n, at, p->user), at);
 }
 
-/* The widest vectors that lie within the blocks of every blocked value. */
-static int block_lanes(const Lower *l, const Node *n) {
+int lower_lanes(const Lower *l, const Node *n) {
+  if (!lower_vectors_ok(l, n)) return 1;
+  Layout at, of;
+  Shape y = lower_shape(l, n->out[0], &at);
   int lanes = l->t->lanes;
-  while (lanes > 1 && n->out[0]->layout.block % lanes) lanes /= 2;
+  bool blocked = at.kind == LAYOUT_BLOCKED;
+  if (!blocked && (y.rank ? y.d[y.rank - 1].n : 1) * 2 < lanes) return 1;
+  while (blocked && lanes > 1 && at.block % lanes) lanes /= 2;
   for (int i = 0; i < n->nin; i++) {
-    const Value *v = n->in[i];
-    while (v && v->layout.kind == LAYOUT_BLOCKED && lanes > 1 && v->layout.block % lanes) lanes /= 2;
+    if (!n->in[i]) continue;
+    lower_shape(l, n->in[i], &of);
+    if (of.kind != LAYOUT_BLOCKED) continue;
+    if (!blocked && y.rank == 2) return 1;   /* lanes would run along the blocked dimension */
+    while (blocked && lanes > 1 && of.block % lanes) lanes /= 2;
   }
   return lanes;
 }
 
-int lower_lanes(const Lower *l, const Node *n) {
-  if (!lower_vectors_ok(l, n)) return 1;
-  const Value *y = n->out[0];
-  if (y->layout.kind == LAYOUT_BLOCKED) return block_lanes(l, n);
-  for (int i = 0; i < n->nin; i++)
-    if (n->in[i] && n->in[i]->layout.kind == LAYOUT_BLOCKED && y->shape.rank == 2) return 1;   /* lanes along the blocked dimension */
-  int64_t last = y->shape.rank ? y->shape.d[y->shape.rank - 1].n : 1;
-  return last * 2 >= l->t->lanes ? l->t->lanes : 1;
-}
-
-/* Body operands that lie as out[0] does, and operand 0 if asked: not one that the op itself reads elsewhere, or that is read upsampled. */
-void lower_body_in_place(Lower *l, const Node *n, bool operand0) {
+void lower_body_in_place(Lower *l, const Node *n, int own) {
   Value *y = n->out[0];
   for (int i = 0; i < n->nin; i++) {
     const Value *v = n->in[i];
     bool ok = v && !value_is_const(v) && dt_size(v->dt) == dt_size(y->dt) && v->layout.kind == y->layout.kind &&
               v->layout.block == y->layout.block &&
               (y->layout.kind == LAYOUT_PLAIN ? value_count(v) == value_count(y) : shape_equal(&v->shape, &y->shape));
-    for (int c = 0; ok && c < n->ncore; c++) ok = n->in[c] != v || (c == 0 && operand0);
+    for (int c = 0; ok && c < n->ncore; c++) ok = c < own || n->in[c] != v;
     for (int s = 0; ok && s < n->nbody; s++)
       for (int j = 0; j < n->body[s].nargs; j++) {
         const BodyArg *a = &n->body[s].arg[j];
@@ -238,6 +234,6 @@ void lower_points(Lower *l, const Node *n, const char *what, PointFn fn, const v
   Points p = {n, fn, user};
   int vdim = y->layout.kind == LAYOUT_BLOCKED ? 1 : MAXI(y->shape.rank - 1, 0);
   lower_nest(l, &y->shape, y->layout, vdim, flags & POINT_VECTOR ? lower_lanes(l, n) : 1, one_point, &p);
-  lower_body_in_place(l, n, flags & POINT_IN_PLACE);
+  lower_body_in_place(l, n, flags & POINT_IN_PLACE ? 1 : 0);
   lower_close(l, (flops_per_element + n->nbody) * (double)value_count(y));
 }
