@@ -620,7 +620,7 @@ static void fill_constant(char *slot, const Expr *e) {
   }
 }
 
-Image *interp_compile(Arena *a, const Kernel *k) {
+Routine *interp_compile(Arena *a, const Kernel *k) {
   Compile *c = NEW(a, Compile);
   c->arena = a;
   c->depth = -1;
@@ -633,7 +633,7 @@ Image *interp_compile(Arena *a, const Kernel *k) {
   else block(c, &k->body);
   emit(c, I_HALT, 0, 0, 0, 0, 0);
 
-  Image *m = NEW(a, Image);
+  Routine *m = NEW(a, Routine);
   m->kernel = k;
   m->ins = c->scope[0]->code.at;
   m->n = c->scope[0]->code.n;

@@ -336,7 +336,7 @@ static void fma_lanes(float *d, const float *a, int a_step, const float *b, cons
   NEXT;
 
 /* One function for the loop and, called without an image, for the labels it jumps to. */
-static bool run(const Image *m, const Memory *mem, int64_t begin, int64_t end, Fault *fault, const void *const **labels) {
+static bool run(const Routine *m, const Memory *mem, int64_t begin, int64_t end, Fault *fault, const void *const **labels) {
 #if defined(__GNUC__)
   static const void *const table[] = {
 #define ONE(NAME) &&L_##NAME,
@@ -523,9 +523,9 @@ bad_store:
   return false;
 }
 
-bool exec_run(const Image *m, const Memory *mem, int64_t begin, int64_t end, Fault *fault) { return run(m, mem, begin, end, fault, NULL); }
+bool exec_run(const Routine *m, const Memory *mem, int64_t begin, int64_t end, Fault *fault) { return run(m, mem, begin, end, fault, NULL); }
 
-void exec_link(Image *m) {
+void exec_link(Routine *m) {
 #if defined(__GNUC__)
   const void *const *labels;
   run(NULL, NULL, 0, 0, NULL, &labels);

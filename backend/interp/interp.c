@@ -21,7 +21,7 @@ typedef struct Interp {
   Runner runner;
   Arena *arena;
   const Program *p;
-  Image **image;           /* by call */
+  Routine **image;           /* by call */
   char *workspace, *weights;
   int64_t workspace_bytes;
   int64_t *offset, *stride;   /* by buffer */
@@ -79,8 +79,8 @@ static bool load_weights(Interp *it) {
 
 static void compile_kernels(Interp *it) {
   const Program *p = it->p;
-  Image **made = NEW_N(it->arena, Image *, p->kernels.n);
-  it->image = NEW_N(it->arena, Image *, p->calls.n);
+  Routine **made = NEW_N(it->arena, Routine *, p->kernels.n);
+  it->image = NEW_N(it->arena, Routine *, p->calls.n);
   for (int i = 0, k = 0; i < p->calls.n; i++) {
     /* Calls come in about the order of the kernels. */
     const Kernel *kernel = p->calls.at[i].kernel;
@@ -123,7 +123,7 @@ static bool has_scratch(const Kernel *k) {
 }
 
 /* One thread's part of a range. */
-static bool run_part(const Image *m, const Memory *mem, int64_t begin, int64_t end, Fault *f) {
+static bool run_part(const Routine *m, const Memory *mem, int64_t begin, int64_t end, Fault *f) {
   const Kernel *k = m->kernel;
   if (!POISON || !has_scratch(k)) return exec_run(m, mem, begin, end, f);
   for (int64_t r = begin; r < end; r++) {

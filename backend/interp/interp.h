@@ -26,7 +26,7 @@ typedef struct Ins {
   int64_t imm;
 } Ins;
 
-typedef struct Image {
+typedef struct Routine {
   const Kernel *kernel;
   Ins *ins;
   int n;
@@ -34,16 +34,16 @@ typedef struct Image {
   int32_t begin, end;       /* slots of the range's bounds */
   int32_t frame_bytes;
   char *frame;              /* 64-byte aligned, constants in place */
-} Image;
+} Routine;
 
 typedef struct Memory { char *base; int64_t n; } Memory;   /* a parameter: n elements */
 typedef struct Fault { int param; bool store; int64_t index, last; } Fault;   /* the first and the last element of the access */
 
 /* Frame and code live in the arena. The kernel must be verified. */
-Image *interp_compile(Arena *a, const Kernel *k);
-void exec_link(Image *m);
+Routine *interp_compile(Arena *a, const Kernel *k);
+void exec_link(Routine *m);
 /* Runs range values [begin, end). False after an access out of bounds. */
-bool exec_run(const Image *m, const Memory *mem, int64_t begin, int64_t end, Fault *fault);
+bool exec_run(const Routine *m, const Memory *mem, int64_t begin, int64_t end, Fault *fault);
 
 /* EVAL's imm: operator, lanes, types. */
 typedef struct EvalSpec { XOp op; int lanes, nargs; DType to, from; } EvalSpec;
