@@ -14,7 +14,8 @@ typedef struct Emit {
   const Node *n;
   Build *b;
   ConvShape s;
-  Var *x, *w, *bias;
+  Var *x, *w;
+  ConvAffine affine;
   Expr *img, *cb, *y;
   int tile;
 } Emit;
@@ -33,7 +34,7 @@ static void emit_tile(Emit *e, Expr *x0, int cols, bool at_edge) {
   int64_t x0i = 0;
   if (at_edge) x_is_int(x0, &x0i);
   Var *acc[MAX_TILE];
-  Expr *init = e->bias ? s_let(b, "b", x_load(b, e->bias, x_muli(b, e->cb, lanes), lanes)) : x_float(b, type_of(DT_F32, lanes), 0);
+  Expr *k = x_muli(b, e->cb, lanes), *init = conv_start(e->l, &e->affine, k);
   for (int i = 0; i < cols; i++) {
     char name[16];
     snprintf(name, sizeof name, "a%d", i);
@@ -61,9 +62,9 @@ static void emit_tile(Emit *e, Expr *x0, int cols, bool at_edge) {
   s_end(b);
   s_end(b);
   for (int i = 0; i < cols; i++) {
-    At at = {.rank = 4, .c = {e->img, x_muli(b, e->cb, lanes), e->y, x_addi(b, x0, i)}, .lanes = lanes, .vdim = 1};
+    At at = {.rank = 4, .c = {e->img, k, e->y, x_addi(b, x0, i)}, .lanes = lanes, .vdim = 1};
     if (s->k % lanes) at.count = x_bin(b, X_MIN, x_idx(b, lanes), x_sub(b, x_idx(b, s->k), at.c[1]));
-    lower_finish(e->l, e->n, x_var(b, acc[i]), &at);
+    lower_finish(e->l, e->n, conv_result(e->l, &e->affine, x_var(b, acc[i]), k), &at);
   }
 }
 
@@ -112,12 +113,12 @@ bool conv_depthwise(Lower *l, const Node *n) {
   Expr *r = lower_range(l, "r", s->n * blocks * strips);
   e.x = lower_in(l, s->x);
   int64_t kk = s->kh * s->kw;
-  Pack p = {.src = s->w->data, .dt = DT_F32, .ndims = 4, .limit = {s->c}, .scale = s->scale ? s->scale->data : NULL,
+  Pack p = {.src = s->w->data, .dt = DT_F32, .ndims = 4, .limit = {s->c}, .scale = conv_pack_scale(s, 0),
             .dim = {{blocks, lanes * kk, 0, lanes}, {s->kh, s->kw, -1, 0}, {s->kw, 1, -1, 0}, {lanes, kk, 0, 1}}};
-  char desc[80];
-  snprintf(desc, sizeof desc, "depthwise [%lld][%lld][%lld][%d]%s", (long long)blocks, (long long)s->kh, (long long)s->kw, lanes, s->scale ? " scaled" : "");
+  const char *desc = arena_printf(l->arena, "depthwise [%lld][%lld][%lld][%d]%s", (long long)blocks, (long long)s->kh, (long long)s->kw, lanes,
+                                  p.scale ? " scaled" : "");
   e.w = lower_weight(l, "w", program_add_pack(l->p, s->w->name, &p, desc), DT_F32);
-  e.bias = conv_bias_param(l, s);
+  e.affine = conv_affine(l, s);
   conv_allow_in_place(l, n, s);
   Expr *plane = strips == 1 ? r : s_let(b, "plane", x_divi(b, r, strips));
   e.img = s->n == 1 ? x_idx(b, 0) : s_let(b, "img", x_divi(b, plane, blocks));

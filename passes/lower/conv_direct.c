@@ -33,7 +33,8 @@ typedef struct Emit {
   const Node *n;
   Build *b;
   Plan p;
-  Var *x, *src, *bias;
+  Var *x, *src;
+  ConvAffine affine;
   Expr *img, *y0;           /* image; first output row (flat: pixel) of the strip */
   Expr *src_origin;         /* element offset of the source's first channel block, row 0 of the strip */
 } Emit;
@@ -140,11 +141,10 @@ static Var *pack_weights(Emit *e, int64_t first, int64_t panels, int vecs) {
       .dim = {{panels, width * s->c * kk, 0, width}, {e->p.blocks, s->block * kk, 1, s->block}, {s->kh, s->kw, -1, 0}, {s->kw, 1, -1, 0},
               {s->block, kk, 1, 1}, {width, s->c * kk, 0, 1}},
       .limit = {s->k - first, s->c},
-      .scale = s->scale ? (const float *)s->scale->data + first : NULL,
+      .scale = conv_pack_scale(s, first),
   };
-  char desc[120];
-  snprintf(desc, sizeof desc, "conv [%lld][%lld][%lld][%lld][%d][%lld]%s", (long long)panels, (long long)e->p.blocks, (long long)s->kh,
-           (long long)s->kw, s->block, (long long)width, s->scale ? " scaled" : "");
+  const char *desc = arena_printf(e->l->arena, "conv [%lld][%lld][%lld][%lld][%d][%lld]%s", (long long)panels, (long long)e->p.blocks, (long long)s->kh,
+                                  (long long)s->kw, s->block, (long long)width, p.scale ? " scaled" : "");
   return lower_weight(e->l, "w", program_add_pack(e->l->p, s->w->name, &p, desc), DT_F32);
 }
 
@@ -239,7 +239,7 @@ static void emit_tile(Emit *e, const TileAt *t) {
   int lanes = e->l->t->lanes;
   Var *acc[MAX_PIXELS][MAX_VECS];
   for (int j = 0; j < t->vecs; j++) {
-    Expr *init = e->bias ? s_let(b, "b", x_load(b, e->bias, x_addi(b, t->k, (int64_t)j * lanes), lanes)) : x_float(b, type_of(DT_F32, lanes), 0);
+    Expr *init = conv_start(e->l, &e->affine, x_addi(b, t->k, (int64_t)j * lanes));
     for (int i = 0; i < t->rows * t->cols; i++) {
       char name[24];
       snprintf(name, sizeof name, "a%d_%d", i, j);
@@ -253,7 +253,7 @@ static void emit_tile(Emit *e, const TileAt *t) {
     Expr *count = x_is_int(k, &k0) && k0 + lanes > s->k ? x_idx(b, s->k - k0) : NULL;
     for (int i = 0; i < t->rows * t->cols; i++) {
       At at = {.rank = 4, .c = {e->img, k, x_addi(b, t->y, i / t->cols), x_addi(b, t->x, i % t->cols)}, .lanes = lanes, .vdim = 1, .count = count};
-      lower_finish(e->l, e->n, x_var(b, acc[i][j]), &at);
+      lower_finish(e->l, e->n, conv_result(e->l, &e->affine, x_var(b, acc[i][j]), k), &at);
     }
   }
 }
@@ -342,7 +342,7 @@ bool conv_direct(Lower *l, const Node *n) {
   Build *b = e.b;
   Expr *r = lower_range(l, "r", given.n * p->strips * p->groups);
   e.x = lower_in(l, given.x);
-  e.bias = conv_bias_param(l, &given);
+  e.affine = conv_affine(l, &given);
   conv_allow_in_place(l, n, &given);
   Expr *group = p->groups == 1 ? x_idx(b, 0) : s_let(b, "kg", x_remi(b, r, p->groups));
   Expr *rest = p->groups == 1 ? r : s_let(b, "rs", x_divi(b, r, p->groups));

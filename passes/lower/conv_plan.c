@@ -15,6 +15,7 @@ bool conv_shape(const Lower *l, const Node *n, ConvShape *s) {
       .n = xd[0].n, .c = xd[1].n, .h = xd[2].n, .iw = xd[3].n, .k = yd[1].n, .oh = yd[2].n, .ow = yd[3].n, .kh = wd[2].n, .kw = wd[3].n,
       .sh = a->strides.v[0], .sw = a->strides.v[1], .ph = a->pads.v[0], .pw = a->pads.v[1], .dh = a->dilations.v[0], .dw = a->dilations.v[1],
       .group = a->group, .block = x->layout.kind == LAYOUT_BLOCKED ? x->layout.block : 1,
+      .late_scale = scale && w->uses.n > 1,
   };
   return true;
 }
@@ -30,14 +31,30 @@ int conv_tile_pixels(const Target *t, int vecs) {
   return n < 1 ? 1 : MINI(n, 16);
 }
 
-Var *conv_bias_param(Lower *l, const ConvShape *s) {
-  if (!s->bias) return NULL;
-  int64_t padded = (s->k + l->t->lanes - 1) / l->t->lanes * l->t->lanes;
-  Pack p = {.src = s->bias->data, .dt = DT_F32, .ndims = 1, .dim = {{padded, 1, 0, 1}}, .limit = {s->k}};
-  char desc[48];
-  snprintf(desc, sizeof desc, "vector [%lld]", (long long)padded);
-  return lower_weight(l, "bias", program_add_pack(l->p, s->bias->name, &p, desc), DT_F32);
+static Var *channel_vector(Lower *l, const char *name, const Value *v, int64_t k) {
+  if (!v) return NULL;
+  int64_t padded = (k + l->t->lanes - 1) / l->t->lanes * l->t->lanes;
+  Pack p = {.src = v->data, .dt = DT_F32, .ndims = 1, .dim = {{padded, 1, 0, 1}}, .limit = {k}};
+  return lower_weight(l, name, program_add_pack(l->p, v->name, &p, arena_printf(l->arena, "vector [%lld]", (long long)padded)), DT_F32);
 }
+
+ConvAffine conv_affine(Lower *l, const ConvShape *s) {
+  return (ConvAffine){channel_vector(l, "bias", s->bias, s->k), channel_vector(l, "scale", s->late_scale ? s->scale : NULL, s->k)};
+}
+
+Expr *conv_start(Lower *l, const ConvAffine *a, Expr *k) {
+  if (a->scale || !a->bias) return x_float(&l->b, type_of(DT_F32, l->t->lanes), 0);
+  return s_let(&l->b, "b", x_load(&l->b, a->bias, k, l->t->lanes));
+}
+
+Expr *conv_result(Lower *l, const ConvAffine *a, Expr *sum, Expr *k) {
+  Build *b = &l->b;
+  if (!a->scale) return sum;
+  Expr *scale = x_load(b, a->scale, k, l->t->lanes);
+  return a->bias ? x_fma(b, sum, scale, x_load(b, a->bias, k, l->t->lanes)) : x_mul(b, sum, scale);
+}
+
+const float *conv_pack_scale(const ConvShape *s, int64_t first) { return s->scale && !s->late_scale ? (const float *)s->scale->data + first : NULL; }
 
 void conv_allow_in_place(Lower *l, const Node *n, const ConvShape *s) {
   for (int i = n->ncore; i < n->nin; i++) {

@@ -10,7 +10,11 @@ typedef struct ConvShape {
   Value *y;
   int64_t n, c, h, iw, k, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw, group;
   int block;                           /* channels per block of x: its layout's, or 1 when PLAIN */
+  bool late_scale;                     /* several convolutions share the weights: pack them once, scale the sums instead */
 } ConvShape;
+
+/* Bias and late scale of the open kernel, as padded vectors; NULL where there is none. */
+typedef struct ConvAffine { Var *bias, *scale; } ConvAffine;
 
 /* A register tile: rows x cols output pixels by vecs vectors of output channels. */
 typedef struct ConvTile { int rows, cols, vecs; } ConvTile;
@@ -21,12 +25,18 @@ bool conv_shape(const Lower *l, const Node *n, ConvShape *s);
 double conv_tile_cycles(int pixels, int vecs);
 /* Pixels that fit beside `vecs` weight vectors and one broadcast. */
 int conv_tile_pixels(const Target *t, int vecs);
-/* The bias as a padded vector parameter, or NULL if there is none. */
-Var *conv_bias_param(Lower *l, const ConvShape *s);
+ConvAffine conv_affine(Lower *l, const ConvShape *s);
+/* What sums of channels k .. k+lanes-1 start from: the bias, or zero where conv_result still has to scale. */
+Expr *conv_start(Lower *l, const ConvAffine *a, Expr *k);
+/* The result from a finished sum: scaled and shifted where conv_start did not. */
+Expr *conv_result(Lower *l, const ConvAffine *a, Expr *sum, Expr *k);
+/* The scale to multiply into packed weights, from channel `first`; NULL if there is none or it comes late. */
+const float *conv_pack_scale(const ConvShape *s, int64_t first);
 /* Marks residual operands of the body whose memory the result may take over. */
 void conv_allow_in_place(Lower *l, const Node *n, const ConvShape *s);
 
 bool conv_direct(Lower *l, const Node *n);      /* conv_direct.c: group 1 */
+bool conv_winograd(Lower *l, const Node *n);    /* conv_winograd.c: 3x3, stride 1, blocked channels, where it is faster */
 bool conv_depthwise(Lower *l, const Node *n);   /* conv_depthwise.c: group == channels, BLOCKED */
 
 #endif
