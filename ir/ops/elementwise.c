@@ -51,35 +51,8 @@ static bool broadcast(Graph *g, const Node *n, const Shape *a, const Shape *b, S
   REFUSE(g, n, NULL, "shapes %s and %s do not broadcast", shape_text(g->arena, a), shape_text(g->arena, b));
 }
 
-/* Of the operators outside this file that keep their operand's type and shape. */
-static bool check_same(Graph *g, const Node *n) {
-  const Value *x = n->in[0];
-  int axis, rank = x->shape.rank;
-  if (n->op == OP_Softmax || n->op == OP_LogSoftmax || n->op == OP_Hardmax)
-    return op_check_float(g, n, x, "the operand") && op_axis(g, n, ((const AxisAttr *)n->attr)->axis, rank, &axis);
-  if (n->op == OP_CumSum) return op_check_computable(g, n, x, "the operand") && op_axis(g, n, ((const CumSumAttr *)n->attr)->axis, rank, &axis);
-  if (n->op == OP_Trilu) return op_check_rank(g, n, x, "the operand", 2, MAX_RANK);
-  if (n->op == OP_Lrn) {
-    const LrnAttr *a = n->attr;
-    if (a->size < 1 || a->size > EXTENT_MAX) REFUSE(g, n, NULL, "size is %lld, expected 1 or more", (long long)a->size);
-    return op_check_float(g, n, x, "the operand") && op_check_rank(g, n, x, "the operand", 2, MAX_RANK);
-  }
-  if (n->op == OP_ReverseSequence) {
-    const ReverseSequenceAttr *a = n->attr;
-    const Value *len = n->in[1];
-    int batch, time;
-    if (!op_axis(g, n, a->batch_axis, rank, &batch) || !op_axis(g, n, a->time_axis, rank, &time)) return false;
-    if (batch == time) REFUSE(g, n, NULL, "batch_axis and time_axis are both %d", batch);
-    if (!dt_is_int(len->dt) || len->shape.rank != 1 || len->shape.d[0].n != x->shape.d[batch].n)
-      REFUSE(g, n, NULL, "lengths are %s%s, expected integers, one for each of the %lld sequences", dt_name(len->dt), shape_text(g->arena, &len->shape),
-             (long long)x->shape.d[batch].n);
-  }
-  return true;
-}
-
 bool infer_same(Graph *g, Node *n) {
-  bool ew = op_info(n->op)->flags & OPF_EW;
-  if (ew ? !check_type(g, n, n->in[0]) : !check_same(g, n)) return false;
+  if ((op_info(n->op)->flags & OPF_EW) && !check_type(g, n, n->in[0])) return false;
   return op_set_out(g, n, 0, n->in[0]->dt, &n->in[0]->shape);
 }
 
@@ -339,7 +312,6 @@ static bool immediate(const Value *v) { return value_is_const(v) && value_count(
 
 static bool may_join(const Node *n, int a, int b) {
   const Value *y = n->out[0];
-  if (y->layout.kind == LAYOUT_BLOCKED && a < 2) return false;
   for (int i = 0; i < n->nin; i++) {
     const Value *v = n->in[i];
     if (immediate(v)) continue;
@@ -349,18 +321,18 @@ static bool may_join(const Node *n, int a, int b) {
   return true;
 }
 
-static Joint join_dims(const Node *n) {
+/* The first `apart` dims stay by themselves. */
+static Joint join_dims(const Node *n, int apart) {
   const Value *y = n->out[0];
   Joint j = {0};
   int last = -1;   /* the last dim with an extent, in the group being made */
   for (int d = 0; d < y->shape.rank; d++) {
-    bool keep = y->layout.kind == LAYOUT_BLOCKED && d < 2, one = y->shape.d[d].n == 1;
-    if (j.rank && !keep && (one || last < 0 || may_join(n, last, d)) && !(y->layout.kind == LAYOUT_BLOCKED && j.rank <= 2)) {
+    bool one = y->shape.d[d].n == 1;
+    if (j.rank && d > apart && (one || last < 0 || may_join(n, last, d))) {
       j.extent[j.rank - 1] *= y->shape.d[d].n;
-      if (!one) {
-        if (last < 0) j.first[j.rank - 1] = d;
-        last = d;
-      }
+      if (one) continue;
+      if (last < 0) j.first[j.rank - 1] = d;
+      last = d;
       continue;
     }
     j.first[j.rank] = d;
@@ -383,22 +355,23 @@ static bool all_alike(const Node *n) {
 
 static bool any_blocked(const Node *n) {
   for (int i = 0; i < n->nin; i++)
-    if (n->in[i]->layout.kind == LAYOUT_BLOCKED) return true;
-  return false;
+    if (n->in[i] && n->in[i]->layout.kind == LAYOUT_BLOCKED) return true;
+  return n->out[0]->layout.kind == LAYOUT_BLOCKED;
 }
 
-static void see_joint(Lower *l, const Node *n, const Joint *j) {
+void lower_see_joined(Lower *l, const Node *n) {
   Value *y = n->out[0];
-  Shape all = {.rank = j->rank};
-  for (int k = 0; k < j->rank; k++) all.d[k] = dim_of(j->extent[k]);
+  Joint j = join_dims(n, any_blocked(n) ? 2 : 0);
+  Shape all = {.rank = j.rank};
+  for (int k = 0; k < j.rank; k++) all.d[k] = dim_of(j.extent[k]);
   lower_see_as(l, y, &all, y->layout);
   for (int i = 0; i < n->nin; i++) {
     const Value *v = n->in[i];
-    Shape s = {.rank = j->rank};
-    for (int k = 0; k < j->rank; k++) s.d[k] = dim_of(has_dim(v, &y->shape, j->first[k]) ? j->extent[k] : 1);
+    Shape s = {.rank = j.rank};
+    for (int k = 0; k < j.rank; k++) s.d[k] = dim_of(has_dim(v, &y->shape, j.first[k]) ? j.extent[k] : 1);
     /* Upsampled operands keep their own, smaller extents: none of their spatial dims were joined. */
-    for (int k = 0; operand_up(n, i) && k < j->rank; k++)
-      if (j->first[k] >= 2 && has_dim(v, &y->shape, j->first[k])) s.d[k] = v->shape.d[j->first[k] - (y->shape.rank - v->shape.rank)];
+    for (int k = 0; operand_up(n, i) && k < j.rank; k++)
+      if (j.first[k] >= 2 && has_dim(v, &y->shape, j.first[k])) s.d[k] = v->shape.d[j.first[k] - (y->shape.rank - v->shape.rank)];
     lower_see_as(l, v, &s, v->layout);
   }
 }
@@ -436,9 +409,8 @@ void lower_map(Lower *l, const Node *n) {
     lower_see_as(l, y, &flat, (Layout){LAYOUT_PLAIN, 0});
     for (int i = 0; i < n->nin; i++)
       if (!immediate(n->in[i])) lower_see_as(l, n->in[i], &flat, (Layout){LAYOUT_PLAIN, 0});
-  } else if (y->layout.kind == LAYOUT_BLOCKED || !any_blocked(n)) {
-    Joint j = join_dims(n);
-    see_joint(l, n, &j);
+  } else {
+    lower_see_joined(l, n);
   }
   Layout layout;
   Shape s = lower_shape(l, y, &layout);

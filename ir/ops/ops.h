@@ -1,7 +1,8 @@
 /* ir/ops/ops.h: the operator families. Each file holds inference and plain lowering of a group of rows of ops.def; the plain lowering is
  * always correct, in any layout the row allows, and is what -O0 runs and every schedule of passes/lower is compared with.
  *
- * Sections, one per file:  support.c (checks, small expressions) · fold.c (sums, maxima along axes) · window.c (windows sliding over an image)
+ * Sections, one per file:  support.c (checks, small expressions) · fold.c (sums, maxima along axes) · window.c (windows sliding over an image) ·
+ * arg.c, conv.c (what other families use of them)
  *
  * Inference trusts no attribute: what lowering relies on (positive steps, extents that multiply without overflow, axes in range) is
  * checked there and reported with node_error. Indices that come from tensors are clamped where they are read, whatever their value.
@@ -101,6 +102,11 @@ void window_open(Build *b, const Window *w, const WindowAt *at, Expr **k, Expr *
 void window_close(Build *b, const Window *w);
 Expr *window_kernel_at(Build *b, const Window *w, Expr *const *k);   /* row-major index of a kernel position */
 
+/* ---- arg.c ------------------------------------------------------------------------------------------------------------------------ */
+
+/* Index (i32, at->lanes lanes) of the first or last extreme of x along axis, at least one element long, through the place `at`. */
+Expr *arg_scan(Lower *l, const Value *x, const At *at, int axis, bool largest, bool last);
+
 /* ---- conv.c: shared with conv_transpose.c ---------------------------------------------------------------------------------------- */
 
 DType conv_result_type(DType t);   /* of a convolution or matrix product of operands of type t */
@@ -109,5 +115,32 @@ bool conv_check_operands(Graph *g, const Node *n, int64_t k);
 bool conv_scale_packs(const Value *wt, const Value *scale);   /* the scale can be multiplied into packed weights */
 /* scale * acc + bias for output channels k.. (`lanes` of them, or one for the whole vector acc), rounded to `out`. NULL: absent. */
 Expr *conv_result(Lower *l, DType out, const Value *scale, const Value *bias, Expr *acc, Expr *k, int lanes, Expr *count);
+
+/* ---- elementwise.c ---------------------------------------------------------------------------------------------------------------- */
+
+bool ew_accepts(Op op, DType t);   /* as operand 0; of Where, operands 1 and 2 */
+/* lower_see_as for all values of an op that reads every operand as a body does: neighbouring dims that no operand tells apart become one.
+ * Beside BLOCKED values, dims 0 and 1 stay by themselves. */
+void lower_see_joined(Lower *l, const Node *n);
+
+/* ---- copy.c ------------------------------------------------------------------------------------------------------------------------ */
+
+/* dst[to + sum of i_d * d.to] = src[from + sum of i_d * d.from] for 0 <= i_d < d.n: elements of PLAIN values. */
+#define COPY_DIMS (2 * MAX_RANK)
+typedef struct CopyDim { int64_t n, from, to; } CopyDim;
+typedef struct Copy { int ndims; CopyDim d[COPY_DIMS]; int64_t from, to; } Copy;
+/* A kernel that does it: rows by vectors, transpositions by tiles. dims are outermost first, the last one with to == 1. */
+void copy_strided(Lower *l, const Node *n, const char *what, const Value *src, Value *dst, const Copy *c);
+/* Inside an open kernel: `count` neighbours from src[from] to dst[to], or all set to e (a scalar). */
+void copy_run(Lower *l, Var *src, Expr *from, Var *dst, Expr *to, int64_t count);
+void fill_run(Lower *l, Expr *e, Var *dst, Expr *to, int64_t count);
+/* Vectors v[0..n) of n lanes, n a power of two: afterwards lane j of v[i] is what lane i of v[j] was. */
+void transpose_tile(Build *b, Expr **v, int n);
+int run_lanes(const Lower *l, DType t);   /* the target's lanes for types there are vectors of, else 1 */
+
+/* ---- gather.c ---------------------------------------------------------------------------------------------------------------------- */
+
+/* A tensor's index at a place, made safe: negative ones count from the back, what is still outside [0, extent) becomes the nearest valid. */
+Expr *index_at(Lower *l, const Value *indices, const At *at, int64_t extent);
 
 #endif
