@@ -102,7 +102,7 @@ spinec_status spinec_read_tensor_proto(const char *path, spinec_tensor *out, spi
 
 /* ---- compiling ---- */
 
-spinec_compile_options spinec_compile_options_default(void) { return (spinec_compile_options){.opt_level = 2, .max_threads = 1}; }
+spinec_compile_options spinec_compile_options_default(void) { return (spinec_compile_options){.opt_level = 2, .max_threads = 1, .winograd = -1}; }
 
 int spinec_target_count(void) { return target_count(); }
 const char *spinec_target_name(int i) { return target_at(i)->name; }
@@ -122,6 +122,9 @@ static Status check_compile_options(const spinec_compile_options *o, const Targe
     return diag_error(d, SPINEC_ERR_OPTION, NULL, known, "unknown target '%s'", name);
   }
   if (o->opt_level < 0 || o->opt_level > 3) return bad_option(d, "-O0 to -O3", "no such optimisation level");
+  if (o->winograd != -1 && o->winograd != 0 && o->winograd != 2 && o->winograd != 4 && o->winograd != 5 && o->winograd != 6)
+    return bad_option(d, "2, 4, 5, 6, off or auto", "no such Winograd tile");
+  if (o->max_weight_bytes < 0) return bad_option(d, NULL, "negative weight limit");
   if (o->max_threads < 0 || o->max_threads > 256) return bad_option(d, "1 to 256", "thread count out of range");
   return SPINEC_OK;
 }

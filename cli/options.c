@@ -10,7 +10,7 @@ enum {
   OPT_OUT = 'o', OPT_LEVEL = 'O', OPT_HELP = 'h', OPT_DUMP = 'd', OPT_QUIET = 'q',
   OPT_EMIT = 256, OPT_TARGET, OPT_SHAPE, OPT_DIM, OPT_BIND, OPT_PREFIX, OPT_WEIGHTS, OPT_THREADS, OPT_EMIT_TEST, OPT_C99, OPT_INPUT, OPT_EXPECT,
   OPT_OUTPUT_DIR, OPT_BACKEND, OPT_ITERS, OPT_PROFILE, OPT_JSON, OPT_RTOL, OPT_ATOL, OPT_LIST, OPT_REPORT, OPT_JOBS, OPT_SEED, OPT_MEAN, OPT_STD,
-  OPT_LAYOUT, OPT_RESIZE, OPT_PRINT_AFTER, OPT_STOP_AFTER, OPT_DISABLE, OPT_BISECT, OPT_TIME_PASSES, OPT_STATS, OPT_MAX_THREADS
+  OPT_LAYOUT, OPT_RESIZE, OPT_PRINT_AFTER, OPT_STOP_AFTER, OPT_DISABLE, OPT_BISECT, OPT_TIME_PASSES, OPT_STATS, OPT_MAX_THREADS, OPT_WINOGRAD, OPT_MAX_WEIGHTS
 };
 
 enum { RUNS = CMD_RUN | CMD_BENCH | CMD_VERIFY, FEEDS = RUNS, ONE = CMD_ALL & ~CMD_CONFORMANCE };
@@ -20,6 +20,8 @@ static const struct Row { const char *name; int id; const char *arg; int command
     {"emit", OPT_EMIT, "KIND", CMD_COMPILE, "c (default), obj, asm, so, llvm; ir or loops: our own IR as text"},
     {"target", OPT_TARGET, "NAME", CMD_ALL, "what to compile for (default: native; compile --emit c: generic)"},
     {NULL, OPT_LEVEL, "LEVEL", CMD_ALL, "-O0 plain, -O1 fusion, -O2 fast (default), -O3"},
+    {"winograd", OPT_WINOGRAD, "off|2|4|5|6|auto", CMD_ALL, "tile of Winograd 3x3 convolutions (default auto: where it pays)"},
+    {"max-weights", OPT_MAX_WEIGHTS, "BYTES", CMD_ALL & ~CMD_CONFORMANCE, "bound on the packed weights (k, M, G suffixes)"},
     {"shape", OPT_SHAPE, "IN=1x3x640x640", ONE, "shape of an input"},
     {"dim", OPT_DIM, "N=1", ONE, "size of a symbolic dimension"},
     {"bind", OPT_BIND, "IN=FILE", ONE, "make an input a constant"},
@@ -173,6 +175,21 @@ static bool parse_threads(Options *o, const char *arg) {
   return true;
 }
 
+static bool parse_winograd(Options *o, const char *arg) {
+  if (!strcmp(arg, "off")) return o->compile.winograd = 0, true;
+  if (!strcmp(arg, "auto")) return o->compile.winograd = -1, true;
+  return parse_int32(arg, 2, 6, &o->compile.winograd) && o->compile.winograd != 3;
+}
+
+static bool parse_bytes(const char *arg, int64_t *out) {
+  char *end;
+  double v = strtod(arg, &end);
+  int shift = *end == 'k' || *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : 0;
+  if (end == arg || end[shift != 0] || !(v > 0) || v > 1e15) return false;
+  *out = (int64_t)(v * (double)((int64_t)1 << shift));
+  return true;
+}
+
 static bool parse_size(Options *o, const char *arg) {
   char end;
   return sscanf(arg, "%dx%d%c", &o->resize_w, &o->resize_h, &end) == 2 && o->resize_w > 0 && o->resize_h > 0 && o->resize_w <= IMAGE_MAX_SIDE &&
@@ -194,6 +211,8 @@ static bool take(Options *o, int id, char *arg) {
   case OPT_DUMP: o->compile.dump_letters = arg; return true;
   case OPT_EMIT: if (!parse_word(arg, emits, &word)) return false; o->emit = (spinec_emit_kind)word; return true;
   case OPT_TARGET: o->compile.target = arg; return true;
+  case OPT_WINOGRAD: return parse_winograd(o, arg);
+  case OPT_MAX_WEIGHTS: return parse_bytes(arg, &o->compile.max_weight_bytes);
   case OPT_SHAPE: return parse_shape(o, arg);
   case OPT_DIM: return parse_dim(o, arg);
   case OPT_BIND: return add_file(o->binds, &o->nbinds, arg, true);

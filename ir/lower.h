@@ -17,6 +17,8 @@ struct Lower {
   Program *p;
   const Target *t;
   int opt_level;
+  int winograd;            /* -1: where it pays; 0: never; else the output tile to use */
+  int64_t spare_weight_bytes;   /* by which packed weights may still outgrow the model's */
   Build b;                 /* the open kernel */
   const Node *node;        /* being lowered */
   struct { const Value *v; Var *var; int buffer; } *param;   /* of the open kernel, in parameter order */

@@ -91,6 +91,10 @@ static ConvTile choose_tile(const Target *t, const ConvShape *s) {
   return best;
 }
 
+double conv_direct_cycles(const Lower *l, const ConvShape *s) {
+  return plan_cost(s, div_up(s->k, l->t->lanes), choose_tile(l->t, s)) * (double)(s->c * s->kh * s->kw);
+}
+
 static void plan_strips(Lower *l, Plan *p) {
   const ConvShape *s = &p->s;
   int64_t budget = (l->t->l2 ? l->t->l2 : 256 << 10) / 2 / 4;   /* floats of input a strip may occupy */

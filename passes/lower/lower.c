@@ -94,6 +94,13 @@ static int64_t count_params(const Graph *g) {
   return sum;
 }
 
+static int64_t const_bytes(const Graph *g) {
+  int64_t sum = 0;
+  for (int i = 0; i < g->values.n; i++)
+    if (value_is_const(g->values.at[i]) && g->values.at[i]->uses.n) sum += (int64_t)value_bytes(g->values.at[i]);
+  return sum;
+}
+
 static void lower_node(Lower *l, const Node *n, Ctx *c) {
   l->node = n;
   l->p->macs += MINI(node_macs(n), INT64_MAX - l->p->macs);
@@ -109,6 +116,8 @@ Program *lower_graph(Graph *g, Ctx *c) {
   if (!check_graph(g)) return NULL;
   graph_compact(g);
   Lower l = {.arena = c->arena, .g = g, .p = program_new(c->arena, c->target), .t = c->target, .opt_level = c->opt ? c->opt->opt_level : 2};
+  l.winograd = c->opt && c->opt->opt_level >= 2 ? c->opt->winograd : 0;
+  l.spare_weight_bytes = c->opt && c->opt->max_weight_bytes ? c->opt->max_weight_bytes - const_bytes(g) : INT64_MAX;
   l.p->name = g->name;
   l.p->file = g->file;
   l.p->max_threads = c->opt && c->opt->max_threads > 0 ? c->opt->max_threads : 1;

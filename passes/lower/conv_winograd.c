@@ -1,0 +1,435 @@
+/* conv_winograd.c: Winograd convolution F(m x m, 3 x 3) in strips that stay in cache.
+ *
+ * An output tile of m x m pixels comes from an input tile of t x t, t = m + 2, with t*t multiplications per channel pair where the direct
+ * sum takes 9*m*m. For a strip of T tiles of one image, in per-thread scratch:
+ *
+ *   1. V = bt x bt^T   every input tile and channel block, columns then rows; pixels outside the image are zero
+ *   2. M_p = U_p V_p   for each of the t*t positions a small matrix product with the transformed weights, in register tiles
+ *   3. Y = at M at^T   every output tile and channel block, then bias, fused body, store
+ *
+ * V_p lies in slot p+1 and M_p in slot p of the same memory: when M_p is written, V_p is all that is still needed from there on, and V_{p-1}
+ * is not. Slots are an odd number of cache lines apart. See winograd.c for the matrices; transforms are linear forms with common parts of
+ * rows and columns of opposite sign computed once.
+ *
+ * The range runs over images, strips, and (when an image has too few strips to share out) groups of output channels.
+ */
+#include "conv_plan.h"
+#include "winograd.h"
+
+#define MAX_MR 16
+#define MAX_NR 4
+
+typedef struct Plan {
+  Winograd f;
+  ConvTile tile;                /* rows: 1; cols: Winograd tiles, vecs: output vectors of the products */
+  int64_t nty, ntx, tiles;      /* of one image */
+  int64_t strip, strips;        /* tiles per strip, a multiple of tile.cols */
+  int64_t blocks, vectors;      /* channel blocks in and out */
+  int64_t panels, rest;         /* full panels of tile.vecs vectors; vectors of a narrower last one */
+  int64_t groups, group_panels; /* panels (the last one included) per range iteration */
+  int64_t slot;                 /* floats */
+  double cycles;
+} Plan;
+
+typedef struct Emit {
+  Lower *l;
+  const Node *n;
+  Build *b;
+  ConvShape s;
+  Plan p;
+  ConvAffine affine;
+  Var *x, *vm, *tmp;
+  Expr *img, *first, *count;    /* image; first tile of the strip and how many */
+  Expr *group;
+} Emit;
+
+static int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* ---- linear forms ---- */
+
+static Expr *scaled(Build *b, double c, Expr *x) {
+  if (c == 1) return x;
+  return c == -1 ? x_un(b, X_NEG, x) : x_mul(b, x, x_float(b, x->type, c));
+}
+
+static Expr *accumulate(Build *b, Expr *sum, double c, Expr *x) {
+  if (!sum) return scaled(b, c, x);
+  if (c == 1) return x_add(b, sum, x);
+  if (c == -1) return x_sub(b, sum, x);
+  return x_fma(b, x, x_float(b, x->type, c), sum);
+}
+
+/* Sum of m[k] * x[k] over the k picked; NULL if there are none. A coefficient of 1 goes first: it saves a multiplication. */
+static Expr *linear_sum(Build *b, const double *m, Expr *const *x, int n, const bool *pick) {
+  Expr *sum = NULL;
+  int lead = -1;
+  for (int k = 0; k < n && lead < 0; k++)
+    if (pick[k] && m[k] == 1) lead = k;
+  if (lead >= 0) sum = x[lead];
+  for (int k = 0; k < n; k++)
+    if (pick[k] && m[k] != 0 && k != lead) sum = accumulate(b, sum, m[k], x[k]);
+  return sum;
+}
+
+static Expr *or_zero(Build *b, Expr *e, Type t) { return e ? e : x_float(b, t, 0); }
+
+/* Row r of the matrix is row q with some signs turned: then sum and difference of two partial sums give both. */
+static bool opposite_rows(const double *r, const double *q, int n, bool *even, bool *odd) {
+  bool any_even = false, any_odd = false;
+  for (int k = 0; k < n; k++) {
+    even[k] = r[k] != 0 && r[k] == q[k];
+    odd[k] = r[k] != 0 && r[k] == -q[k];
+    if (!even[k] && !odd[k] && (r[k] != 0 || q[k] != 0)) return false;
+    any_even |= even[k];
+    any_odd |= odd[k];
+  }
+  return any_even && any_odd;
+}
+
+/* y = m x, for a matrix of `rows` rows of n coefficients. */
+static void emit_rows(Build *b, const double (*m)[WINOGRAD_MAX], int rows, int n, Expr *const *x, Expr **y) {
+  bool done[WINOGRAD_MAX] = {false}, all[WINOGRAD_MAX];
+  for (int k = 0; k < n; k++) all[k] = true;
+  for (int i = 0; i < rows; i++) {
+    bool even[WINOGRAD_MAX], odd[WINOGRAD_MAX];
+    for (int j = i + 1; j < rows && !done[i]; j++) {
+      if (done[j] || !opposite_rows(m[i], m[j], n, even, odd)) continue;
+      Expr *e = s_let(b, "e", linear_sum(b, m[i], x, n, even)), *o = s_let(b, "o", linear_sum(b, m[i], x, n, odd));
+      y[i] = s_let(b, "y", x_add(b, e, o));
+      y[j] = s_let(b, "y", x_sub(b, e, o));
+      done[i] = done[j] = true;
+    }
+    if (!done[i]) y[i] = s_let(b, "y", or_zero(b, linear_sum(b, m[i], x, n, all), x[0]->type));
+  }
+}
+
+/* bt x. An odd number of points leaves the last one, a, without its opposite. Then every polynomial but that of a itself has the factor
+ * (x - a), and the rows are those of the smaller transform applied to z[k] = x[k+1] - a x[k]. */
+static void emit_bt(Build *b, const Winograd *f, Expr *const *x, Expr **y) {
+  Winograd half;
+  if (f->t % 2 == 0 || !winograd_make(f->m - 1, &half)) {
+    emit_rows(b, f->bt, f->t, f->t, x, y);
+    return;
+  }
+  Expr *z[WINOGRAD_MAX];
+  double a = f->at[1][f->t - 2];
+  for (int k = 0; k + 1 < f->t; k++) z[k] = s_let(b, "z", x_fma(b, x[k], x_float(b, x[k]->type, -a), x[k + 1]));
+  Expr *inner[WINOGRAD_MAX];
+  emit_rows(b, half.bt, half.t, half.t, z, inner);
+  for (int i = 0; i < half.t - 1; i++) y[i] = inner[i];
+  y[half.t] = inner[half.t - 1];
+  emit_rows(b, &half.bt[half.t - 1], 1, half.t, x, &y[half.t - 1]);
+}
+
+/* at v: columns of opposite points enter as their sum in even rows and their difference in odd ones. */
+static void emit_at(Build *b, const Winograd *f, Expr *const *v, Expr **y) {
+  Expr *s[WINOGRAD_MAX], *d[WINOGRAD_MAX];
+  bool paired[WINOGRAD_MAX] = {false}, second[WINOGRAD_MAX] = {false};
+  for (int i = 1; i + 2 < f->t; i++) {
+    if (second[i] || f->at[1][i] != -f->at[1][i + 1]) continue;
+    paired[i] = second[i + 1] = true;
+    s[i] = s_let(b, "s", x_add(b, v[i], v[i + 1]));
+    d[i] = s_let(b, "d", x_sub(b, v[i], v[i + 1]));
+  }
+  for (int j = 0; j < f->m; j++) {
+    Expr *x[WINOGRAD_MAX];
+    bool pick[WINOGRAD_MAX];
+    for (int i = 0; i < f->t; i++) {
+      pick[i] = !second[i];
+      x[i] = paired[i] ? (j % 2 ? d[i] : s[i]) : v[i];
+    }
+    y[j] = s_let(b, "y", or_zero(b, linear_sum(b, f->at[j], x, f->t, pick), v[0]->type));
+  }
+}
+
+/* ---- planning ---- */
+
+/* Operations of one transform of a t-vector, roughly, for the cost model. */
+static double bt_ops(int m) { return m == 2 ? 4 : m == 4 ? 13 : m == 5 ? 21 : 26; }
+static double at_ops(int m) { return m == 2 ? 4 : m == 4 ? 10 : m == 5 ? 15 : 18; }
+
+/* False if this tile size cannot be used; else the plan with its estimated cycles for one image. */
+static bool make_plan(const Lower *l, const ConvShape *s, int m, Plan *p) {
+  *p = (Plan){0};
+  if (!winograd_make(m, &p->f)) return false;
+  int t = p->f.t;
+  p->nty = div_up(s->oh, m);
+  p->ntx = div_up(s->ow, m);
+  p->tiles = p->nty * p->ntx;
+  p->blocks = div_up(s->c, s->block);
+  p->vectors = div_up(s->k, l->t->lanes);
+  double best = 0;
+  for (int vecs = (int)MINI(p->vectors, MAX_NR); vecs >= 1; vecs--) {
+    int most = (int)MINI(p->tiles, MINI(conv_tile_pixels(l->t, vecs), MAX_MR));
+    for (int cols = most; cols >= 1 && cols * 2 >= most; cols--) {
+      double cost = (double)div_up(p->tiles, cols) *
+                    ((double)(p->vectors / vecs) * conv_tile_cycles(cols, vecs) + (p->vectors % vecs ? conv_tile_cycles(cols, (int)(p->vectors % vecs)) : 0));
+      if (best == 0 || cost < best) best = cost, p->tile = (ConvTile){1, cols, vecs};
+    }
+  }
+  p->panels = p->vectors / p->tile.vecs;
+  p->rest = p->vectors % p->tile.vecs;
+  double in = (double)(p->tiles * p->blocks) * (2 * t * bt_ops(m) + 4.0 * t * t) / 2;
+  double out = (double)(p->tiles * p->vectors) * ((t + m) * at_ops(m) + 3.0 * t * t + 2.0 * m * m) / 2;
+  /* Transformed weights are streamed once per strip, at about 16 bytes a cycle beside the products. */
+  double stream = (double)(t * t * s->c * p->vectors * l->t->lanes) * 4 / 16 * 0.25;
+  p->cycles = t * t * (double)s->c * best + in + out + stream;
+  return true;
+}
+
+static void plan_strips(const Lower *l, const ConvShape *s, Plan *p) {
+  int64_t channels = MAXI(p->blocks * s->block, p->vectors * l->t->lanes), positions = p->f.t * p->f.t;
+  int64_t budget = MAXI(l->t->l2, 256 << 10) / 4;   /* floats */
+  int64_t unit = p->tile.cols, most = div_up(p->tiles, unit) * unit;
+  p->strip = unit;
+  while (p->strip + unit <= most && p->strip + unit <= 56 && (positions + 1) * (p->strip + unit) * channels <= budget) p->strip += unit;
+  int64_t wanted = l->p->max_threads > 1 ? 4 * l->p->max_threads : 1;
+  int64_t share = div_up(div_up(p->tiles, div_up(wanted, s->n)), unit) * unit;
+  p->strip = MAXI(unit, MINI(p->strip, share));
+  p->strips = div_up(p->tiles, p->strip);
+  int64_t total = p->panels + (p->rest != 0);
+  /* Every group transforms the input again: no more groups than it takes to give each thread something. */
+  int64_t groups = l->p->max_threads > 1 ? MAXI(1, MINI(total, l->p->max_threads / (s->n * p->strips))) : 1;
+  p->group_panels = div_up(total, groups);
+  p->groups = div_up(total, p->group_panels);
+  int64_t lines = div_up(p->strip * MAXI(p->blocks * s->block, MINI(p->vectors, p->group_panels * p->tile.vecs) * l->t->lanes), 16);
+  p->slot = (lines | 1) * 16;
+}
+
+/* ---- 1. input ---- */
+
+static Expr *tmp_at(Emit *e, Expr *i, Expr *j) { return x_muli(e->b, x_add(e->b, x_muli(e->b, i, e->p.f.t), j), e->l->t->lanes); }
+
+static void store_column(Emit *e, Expr *j, Expr *const *y) {
+  for (int i = 0; i < e->p.f.t; i++) s_store(e->b, e->tmp, tmp_at(e, x_idx(e->b, i), j), y[i]);
+}
+
+static Expr *in_range(Build *b, Expr *i, int64_t n) { return x_bin(b, X_AND, x_bin(b, X_GE, i, x_idx(b, 0)), x_bin(b, X_LT, i, x_idx(b, n))); }
+
+/* Column j of the tile at (y0, x0) of channel plane `plane`, transformed, to tmp. */
+static void emit_column(Emit *e, Expr *plane, Expr *y0, Expr *x0, Expr *j) {
+  Build *b = e->b;
+  const ConvShape *s = &e->s;
+  int t = e->p.f.t, lanes = e->l->t->lanes;
+  Type v = type_of(DT_F32, lanes);
+  Expr *x[WINOGRAD_MAX], *y[WINOGRAD_MAX];
+  Expr *ix = s_let(b, "ix", x_add(b, x0, j));
+  Expr *at = s_let(b, "xi", x_muli(b, x_add(b, x_muli(b, x_add(b, x_muli(b, plane, s->h), y0), s->iw), ix), lanes));
+  int64_t row = s->iw * lanes;
+  s_if(b, in_range(b, ix, s->iw));
+  {
+    s_if(b, x_bin(b, X_AND, x_bin(b, X_GE, y0, x_idx(b, 0)), x_bin(b, X_LE, y0, x_idx(b, s->h - t))));
+    for (int i = 0; i < t; i++) x[i] = s_let(b, "x", x_load(b, e->x, x_addi(b, at, i * row), lanes));
+    emit_bt(b, &e->p.f, x, y);
+    store_column(e, j, y);
+    s_else(b);
+    for (int i = 0; i < t; i++) {
+      Var *r = s_reg(b, "r", x_float(b, v, 0));
+      s_if(b, in_range(b, x_addi(b, y0, i), s->h));
+      s_set(b, r, x_load(b, e->x, x_addi(b, at, i * row), lanes));
+      s_end(b);
+      x[i] = x_var(b, r);
+    }
+    emit_bt(b, &e->p.f, x, y);
+    store_column(e, j, y);
+    s_end(b);
+  }
+  s_else(b);
+  for (int i = 0; i < t; i++) y[i] = x_float(b, v, 0);
+  store_column(e, j, y);
+  s_end(b);
+}
+
+static void emit_input(Emit *e) {
+  Build *b = e->b;
+  const Plan *p = &e->p;
+  int t = p->f.t, lanes = e->l->t->lanes;
+  s_comment(b, "input tiles, transformed");
+  Expr *cb = s_for_n(b, "cb", p->blocks);
+  Expr *plane = s_let(b, "plane", x_add(b, x_muli(b, e->img, p->blocks), cb));
+  Expr *ti = s_for(b, "ti", x_idx(b, 0), e->count, 1);
+  Expr *tile = s_let(b, "tile", x_add(b, e->first, ti));
+  Expr *y0 = s_let(b, "y0", x_addi(b, x_muli(b, x_divi(b, tile, p->ntx), p->f.m), -e->s.ph));
+  Expr *x0 = s_let(b, "x0", x_addi(b, x_muli(b, x_remi(b, tile, p->ntx), p->f.m), -e->s.pw));
+  Expr *j = s_for_n(b, "j", t);
+  emit_column(e, plane, y0, x0, j);
+  s_end(b);
+  Expr *i = s_for_n(b, "i", t);
+  Expr *x[WINOGRAD_MAX], *y[WINOGRAD_MAX];
+  for (int k = 0; k < t; k++) x[k] = s_let(b, "x", x_load(b, e->tmp, tmp_at(e, i, x_idx(b, k)), lanes));
+  emit_bt(b, &p->f, x, y);
+  Expr *to = s_let(b, "vi", x_add(b, x_muli(b, x_addi(b, x_muli(b, i, t), 1), p->slot), x_muli(b, x_add(b, x_muli(b, cb, p->strip), ti), lanes)));
+  for (int k = 0; k < t; k++) s_store(b, e->vm, x_addi(b, to, k * p->slot), y[k]);
+  s_end(b);
+  s_end(b);
+  s_end(b);
+}
+
+/* ---- 2. products ---- */
+
+static Var *pack_weights(Emit *e, int64_t first, int64_t panels, int vecs) {
+  const ConvShape *s = &e->s;
+  WinogradPack *p = NEW(e->l->p->arena, WinogradPack);
+  *p = (WinogradPack){.w = (const float *)s->w->data + first * s->c * 9, .scale = conv_pack_scale(s, first), .k = s->k - first, .c = s->c,
+                      .width = (int64_t)vecs * e->l->t->lanes, .panels = panels, .f = e->p.f};
+  const char *desc = arena_printf(e->l->p->arena, "winograd F(%d,3) [%d][%lld][%lld][%lld]%s", p->f.m, p->f.t * p->f.t, (long long)panels, (long long)s->c,
+                                  (long long)p->width, p->scale ? " scaled" : "");
+  /* A folded scale is part of what the weights are: such weights are never shared. */
+  Weight w = {.name = s->w->name, .desc = desc, .source = p->scale ? NULL : p->w, .bytes = winograd_pack_count(p) * 4, .fill = winograd_pack_fill, .ctx = p};
+  return lower_weight(e->l, "u", program_add_weight(e->l->p, w), DT_F32);
+}
+
+/* One register tile: tiles tb .. tb+cols of panel `panel` (of its weights u), whose first vector is `vec` within the group. */
+static void emit_product(Emit *e, Var *u, int vecs, Expr *panel, int64_t panels, Expr *vec, Expr *pos, Expr *tb) {
+  Build *b = e->b;
+  const Plan *p = &e->p;
+  int lanes = e->l->t->lanes, width = vecs * lanes;
+  Var *acc[MAX_MR][MAX_NR];
+  for (int i = 0; i < p->tile.cols; i++)
+    for (int j = 0; j < vecs; j++) acc[i][j] = s_reg(b, arena_printf(e->l->arena, "a%d_%d", i, j), x_float(b, type_of(DT_F32, lanes), 0));
+  Expr *ub = s_let(b, "ub", x_muli(b, x_add(b, x_muli(b, pos, panels), panel), e->s.c * width));
+  Expr *vb = s_let(b, "vb", x_add(b, x_muli(b, x_addi(b, pos, 1), p->slot), x_muli(b, tb, lanes)));
+  Expr *cb = s_for_n(b, "cb", p->blocks);
+  Expr *ui = s_let(b, "ui", x_add(b, ub, x_muli(b, cb, (int64_t)lanes * width)));
+  Expr *vi = s_let(b, "vi", x_add(b, vb, x_muli(b, cb, p->strip * lanes)));
+  Expr *channels = e->s.c % lanes ? x_bin(b, X_MIN, x_idx(b, lanes), x_sub(b, x_idx(b, e->s.c), x_muli(b, cb, lanes))) : x_idx(b, lanes);
+  Expr *c = s_for(b, "c", x_idx(b, 0), channels, 1);
+  Expr *w[MAX_NR];
+  for (int j = 0; j < vecs; j++) w[j] = s_let(b, "w", x_load(b, u, x_add(b, ui, x_addi(b, x_muli(b, c, width), (int64_t)j * lanes)), lanes));
+  for (int i = 0; i < p->tile.cols; i++) {
+    Expr *v = s_let(b, "v", x_splat(b, x_load(b, e->vm, x_add(b, vi, x_addi(b, c, (int64_t)i * lanes)), 1), lanes));
+    if (vecs > 1) s_pin(b, v->var);
+    for (int j = 0; j < vecs; j++) s_set(b, acc[i][j], x_fma(b, v, w[j], x_var(b, acc[i][j])));
+  }
+  s_end(b);
+  s_end(b);
+  Expr *mi = s_let(b, "mi", x_add(b, x_muli(b, pos, p->slot), x_muli(b, x_add(b, x_muli(b, vec, p->strip), tb), lanes)));
+  for (int i = 0; i < p->tile.cols; i++)
+    for (int j = 0; j < vecs; j++) s_store(b, e->vm, x_addi(b, mi, ((int64_t)j * p->strip + i) * lanes), x_var(b, acc[i][j]));
+}
+
+static void emit_products(Emit *e) {
+  Build *b = e->b;
+  const Plan *p = &e->p;
+  Var *u = p->panels ? pack_weights(e, 0, p->panels, p->tile.vecs) : NULL;
+  Var *ur = p->rest ? pack_weights(e, p->panels * p->tile.vecs * e->l->t->lanes, 1, (int)p->rest) : NULL;
+  Expr *first = x_muli(b, e->group, p->group_panels);
+  s_comment(b, "a matrix product per position of the tile");
+  Expr *pos = s_for_n(b, "p", p->f.t * p->f.t);
+  if (u) {
+    Expr *end = p->groups == 1 ? x_idx(b, p->panels) : x_bin(b, X_MIN, x_addi(b, first, p->group_panels), x_idx(b, p->panels));
+    Expr *panel = s_for(b, "kp", first, end, 1);
+    Expr *tb = s_for(b, "tb", x_idx(b, 0), e->count, p->tile.cols);
+    emit_product(e, u, p->tile.vecs, panel, p->panels, x_muli(b, x_sub(b, panel, first), p->tile.vecs), pos, tb);
+    s_end(b);
+    s_end(b);
+  }
+  if (ur) {
+    if (p->groups > 1) s_if(b, x_bin(b, X_EQ, e->group, x_idx(b, p->groups - 1)));
+    Expr *tb = s_for(b, "tb", x_idx(b, 0), e->count, p->tile.cols);
+    emit_product(e, ur, (int)p->rest, x_idx(b, 0), 1, x_muli(b, x_sub(b, x_idx(b, p->panels), first), p->tile.vecs), pos, tb);
+    s_end(b);
+    if (p->groups > 1) s_end(b);
+  }
+  s_end(b);
+}
+
+/* ---- 3. output ---- */
+
+static void emit_output(Emit *e) {
+  Build *b = e->b;
+  const Plan *p = &e->p;
+  const ConvShape *s = &e->s;
+  int t = p->f.t, m = p->f.m, lanes = e->l->t->lanes;
+  s_comment(b, "output tiles");
+  Expr *first = s_let(b, "kv", x_muli(b, e->group, p->group_panels * p->tile.vecs));
+  Expr *vectors = p->groups == 1 ? x_idx(b, p->vectors) : x_bin(b, X_MIN, x_idx(b, p->group_panels * p->tile.vecs), x_sub(b, x_idx(b, p->vectors), first));
+  Expr *kb = s_for(b, "kb", x_idx(b, 0), vectors, 1);
+  Expr *k = s_let(b, "k", x_muli(b, x_add(b, first, kb), lanes));
+  Expr *start = conv_start(e->l, &e->affine, k);
+  Expr *ti = s_for(b, "ti", x_idx(b, 0), e->count, 1);
+  Expr *tile = s_let(b, "tile", x_add(b, e->first, ti));
+  Expr *y0 = s_let(b, "y0", x_muli(b, x_divi(b, tile, p->ntx), m));
+  Expr *x0 = s_let(b, "x0", x_muli(b, x_remi(b, tile, p->ntx), m));
+  Expr *mi = s_let(b, "mi", x_muli(b, x_add(b, x_muli(b, kb, p->strip), ti), lanes));
+  Expr *v[WINOGRAD_MAX], *y[WINOGRAD_MAX];
+  Expr *j = s_for_n(b, "j", t);
+  Expr *column = s_let(b, "mj", x_add(b, mi, x_muli(b, j, p->slot)));
+  for (int i = 0; i < t; i++) v[i] = s_let(b, "v", x_load(b, e->vm, x_addi(b, column, (int64_t)i * t * p->slot), lanes));
+  emit_at(b, &p->f, v, y);
+  for (int i = 0; i < m; i++) s_store(b, e->tmp, tmp_at(e, x_idx(b, i), j), y[i]);
+  s_end(b);
+  Expr *rows = s->oh % m ? x_bin(b, X_MIN, x_idx(b, m), x_sub(b, x_idx(b, s->oh), y0)) : x_idx(b, m);
+  Expr *i = s_for(b, "i", x_idx(b, 0), rows, 1);
+  for (int q = 0; q < t; q++) v[q] = s_let(b, "v", x_load(b, e->tmp, tmp_at(e, i, x_idx(b, q)), lanes));
+  emit_at(b, &p->f, v, y);
+  Expr *count = s->k % lanes && s->y->layout.kind == LAYOUT_PLAIN ? s_let(b, "nk", x_bin(b, X_MIN, x_idx(b, lanes), x_sub(b, x_idx(b, s->k), k))) : NULL;
+  for (int q = 0; q < m; q++) {
+    At at = {.rank = 4, .c = {e->img, k, x_add(b, y0, i), x_addi(b, x0, q)}, .lanes = lanes, .vdim = 1, .count = count};
+    bool ragged = s->ow % m && q >= s->ow % m;
+    if (ragged) s_if(b, x_bin(b, X_LT, at.c[3], x_idx(b, s->ow)));
+    lower_finish(e->l, e->n, conv_result(e->l, &e->affine, x_add(b, y[q], start), k), &at);
+    if (ragged) s_end(b);
+  }
+  s_end(b);
+  s_end(b);
+  s_end(b);
+}
+
+/* ---- choice ---- */
+
+static bool body_reads_plain(const Node *n) {
+  for (int i = n->ncore; i < n->nin; i++)
+    if (n->in[i]->layout.kind == LAYOUT_PLAIN && value_count(n->in[i]) > 1) return true;
+  return false;
+}
+
+static bool choose(Lower *l, const ConvShape *s, Plan *best) {
+  static const int sizes[] = {2, 4, 5, 6};
+  double direct = 0.95 * conv_direct_cycles(l, s);
+  bool found = false;
+  for (int i = 0; i < COUNTOF(sizes); i++) {
+    Plan p;
+    if (l->winograd > 0 && l->winograd != sizes[i]) continue;
+    if (!make_plan(l, s, sizes[i], &p)) continue;
+    int64_t extra = (int64_t)p.f.t * p.f.t * s->c * p.vectors * l->t->lanes * 4 - 9 * s->c * s->k * 4;
+    if (extra > l->spare_weight_bytes) continue;
+    if (l->winograd < 0 && p.cycles > direct) continue;
+    if (!found || p.cycles < best->cycles) *best = p;
+    found = true;
+  }
+  if (found) l->spare_weight_bytes -= (int64_t)best->f.t * best->f.t * s->c * best->vectors * l->t->lanes * 4 - 9 * s->c * s->k * 4;
+  return found;
+}
+
+bool conv_winograd(Lower *l, const Node *n) {
+  Emit e = {.l = l, .n = n};
+  ConvShape *s = &e.s;
+  if (l->winograd == 0 || !conv_shape(l, n, s) || s->group != 1 || s->block == 1) return false;
+  if (s->kh != 3 || s->kw != 3 || s->sh != 1 || s->sw != 1 || s->dh != 1 || s->dw != 1) return false;
+  /* Masked lanes in every store of the inverse transform are not worth having: such bodies are rare. */
+  if (s->k % l->t->lanes && body_reads_plain(n)) return false;
+  if (!choose(l, s, &e.p)) return false;
+  Plan *p = &e.p;
+  plan_strips(l, s, p);
+  int lanes = l->t->lanes;
+  e.b = lower_open(l, n, "conv3x3 winograd F(%d,3) %lld->%lld, %lldx%lld, tile %dx%d", p->f.m, (long long)s->c, (long long)s->k, (long long)s->oh,
+                   (long long)s->ow, p->tile.cols, p->tile.vecs * lanes);
+  Build *b = e.b;
+  Expr *r = lower_range(l, "r", s->n * p->strips * p->groups);
+  e.x = lower_in(l, s->x);
+  e.affine = conv_affine(l, s);
+  conv_allow_in_place(l, n, s);
+  e.vm = lower_scratch(l, "vm", DT_F32, (p->f.t * p->f.t + 1) * p->slot * 4);
+  e.tmp = lower_scratch(l, "t", DT_F32, (int64_t)p->f.t * p->f.t * lanes * 4);
+  e.group = p->groups == 1 ? x_idx(b, 0) : s_let(b, "kg", x_remi(b, r, p->groups));
+  Expr *rest = p->groups == 1 ? r : s_let(b, "rs", x_divi(b, r, p->groups));
+  e.img = s->n == 1 ? x_idx(b, 0) : s_let(b, "img", x_divi(b, rest, p->strips));
+  e.first = p->strips == 1 ? x_idx(b, 0) : s_let(b, "first", x_muli(b, s->n == 1 ? rest : x_remi(b, rest, p->strips), p->strip));
+  e.count = p->strips == 1 ? x_idx(b, p->tiles) : s_let(b, "tiles", x_bin(b, X_MIN, x_idx(b, p->strip), x_sub(b, x_idx(b, p->tiles), e.first)));
+  emit_input(&e);
+  emit_products(&e);
+  emit_output(&e);
+  lower_close(l, 2.0 * (double)(s->n * s->k * s->c * 9) * (double)(s->oh * s->ow));
+  return true;
+}
