@@ -119,10 +119,12 @@ bool op_parse(const char *name, size_t n, Op *out) {
   return false;
 }
 
+bool ew_accepts(Op op, DType t);   /* ops/elementwise.c */
+
 /* Which rule types the result is the rule that infers it. */
 DType op_ew_dtype(Op op, const void *attr, const DType *args, int n) {
   const OpInfo *info = op_info(op);
-  if (!(info->flags & OPF_EW) || n != info->min_in) return DT_NONE;
+  if (!(info->flags & OPF_EW) || n != info->min_in || !ew_accepts(op, args[op == OP_Where])) return DT_NONE;
   if (info->infer == infer_cast) return ((const CastAttr *)attr)->to;
   if (info->infer == infer_where) return args[0] == DT_BOOL && args[1] == args[2] ? args[1] : DT_NONE;
   if (info->infer != infer_pow)
