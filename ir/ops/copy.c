@@ -155,15 +155,17 @@ static void emit_tiles(Lower *l, Emit *e, int q, int lanes) {
   s_end(b);
 }
 
-void copy_strided(Lower *l, const Node *n, const char *what, const Value *src, Value *dst, const Copy *c) {
+bool copy_strided(Lower *l, const Node *n, const char *what, const Value *src, Value *dst, const Copy *c) {
   Copy s = simplified(c);
   int64_t count = 1;
   for (int d = 0; d < s.ndims; d++) count *= s.d[d].n;
-  if (count == 0) return;
+  if (count == 0) return true;
+  if (s.ndims > MAX_RANK) return false;
   lower_open(l, n, "%s", what);
   Emit e = {.c = &s, .src = lower_in(l, src), .dst = lower_out(l, dst)};
   int lanes, q = s.ndims > 1 ? tile_dim(l, &s, dst->dt, &lanes) : -1;
   if (q >= 0) emit_tiles(l, &e, q, lanes);
   else emit_rows(l, &e);
   lower_close(l, 0);
+  return true;
 }

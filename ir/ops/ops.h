@@ -37,10 +37,13 @@ bool op_axis(Graph *g, const Node *n, int64_t axis, int rank, int *out);
 /* `count` entries in lo..hi. */
 bool op_check_ints(Graph *g, const Node *n, const char *what, Ints v, int count, int64_t lo, int64_t hi);
 Value *op_in(const Node *n, int i);   /* the op's own operand i; NULL when absent */
+/* Operands that are multiplied and summed: one numeric type, or integers of at most 16 bits. Gives the type of the result. */
+bool op_check_product(Graph *g, const Node *n, int operands, DType *out);
 bool value_used(const Value *v);
 
 /* The type sums of t are kept in: f32 for f16 and bf16, i32 for integers of 8 and 16 bits, else t. */
 DType acc_type(DType t);
+DType product_type(DType t);   /* of the result of a convolution or contraction: floats as they are, else acc_type */
 /* Lanes of vectors of dt for this node on this target: 1 when any of its values or steps cannot be in vectors, or when a BLOCKED result has
  * but one channel; at most the block of a BLOCKED one. */
 int op_lanes(const Lower *l, const Node *n, DType dt);
@@ -109,9 +112,8 @@ Expr *arg_scan(Lower *l, const Value *x, const At *at, int axis, bool largest, b
 
 /* ---- conv.c: shared with conv_transpose.c ---------------------------------------------------------------------------------------- */
 
-DType conv_result_type(DType t);   /* of a convolution or matrix product of operands of type t */
-/* Types of data and weight, and type and shape of bias and scale, for k output channels. */
-bool conv_check_operands(Graph *g, const Node *n, int64_t k);
+/* Types of data and weight, and type and shape of bias and scale, for k output channels. Gives the type of the result. */
+bool conv_check_operands(Graph *g, const Node *n, int64_t k, DType *out);
 bool conv_scale_packs(const Value *wt, const Value *scale);   /* the scale can be multiplied into packed weights */
 /* scale * acc + bias for output channels k.. (`lanes` of them, or one for the whole vector acc), rounded to `out`. NULL: absent. */
 Expr *conv_result(Lower *l, DType out, const Value *scale, const Value *bias, Expr *acc, Expr *k, int lanes, Expr *count);
@@ -129,8 +131,9 @@ void lower_see_joined(Lower *l, const Node *n);
 #define COPY_DIMS (2 * MAX_RANK)
 typedef struct CopyDim { int64_t n, from, to; } CopyDim;
 typedef struct Copy { int ndims; CopyDim d[COPY_DIMS]; int64_t from, to; } Copy;
-/* A kernel that does it: rows by vectors, transpositions by tiles. dims are outermost first, the last one with to == 1. */
-void copy_strided(Lower *l, const Node *n, const char *what, const Value *src, Value *dst, const Copy *c);
+/* A kernel that does it: rows by vectors, transpositions by tiles. dims are outermost first. False, and nothing done, if more than
+ * MAX_RANK dims remain after joining those that step alike. */
+bool copy_strided(Lower *l, const Node *n, const char *what, const Value *src, Value *dst, const Copy *c);
 /* Inside an open kernel: `count` neighbours from src[from] to dst[to], or all set to e (a scalar). */
 void copy_run(Lower *l, Var *src, Expr *from, Var *dst, Expr *to, int64_t count);
 void fill_run(Lower *l, Expr *e, Var *dst, Expr *to, int64_t count);
