@@ -5,11 +5,16 @@
  */
 #include "ops.h"
 
-Expr *index_at(Lower *l, const Value *indices, const At *at, int64_t extent) {
+Expr *safe_index(Lower *l, Expr *index, int64_t extent) {
   Build *b = &l->b;
-  Expr *i = s_let(b, "index", x_cast(b, DT_IDX, lower_load_broadcast(l, indices, at, 0)));
-  if (dt_is_signed(indices->dt)) i = x_select(b, x_bin(b, X_LT, i, x_idx(b, 0)), x_addi(b, i, extent), i);
+  bool negative = dt_is_signed(index->type.dt);
+  Expr *i = s_let(b, "index", x_cast(b, DT_IDX, index));
+  if (negative) i = x_select(b, x_bin(b, X_LT, i, x_idx(b, 0)), x_addi(b, i, extent), i);
   return s_let(b, "index", x_clamp_idx(b, i, 0, extent - 1));
+}
+
+Expr *index_at(Lower *l, const Value *indices, const At *at, int64_t extent) {
+  return safe_index(l, lower_load_broadcast(l, indices, at, 0), extent);
 }
 
 /* ---- inference ---- */

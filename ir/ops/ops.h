@@ -143,7 +143,9 @@ int run_lanes(const Lower *l, DType t);   /* the target's lanes for types there 
 
 /* ---- gather.c ---------------------------------------------------------------------------------------------------------------------- */
 
-/* A tensor's index at a place, made safe: negative ones count from the back, what is still outside [0, extent) becomes the nearest valid. */
+/* An integer loaded as an index, made safe: negative ones count from the back, what is still outside [0, extent) becomes the nearest valid.
+ * index_at loads it at a place of `indices`. */
+Expr *safe_index(Lower *l, Expr *index, int64_t extent);
 Expr *index_at(Lower *l, const Value *indices, const At *at, int64_t extent);
 
 #endif

@@ -92,12 +92,10 @@ static void scatter_slices(Lower *l, const Node *n, Expr *first, int64_t count) 
   int64_t updates = shape_count_to(&i->shape, i->shape.rank - 1), slice = shape_count_from(&y->shape, k), stride[MAX_RANK];
   shape_strides(&y->shape, stride);
   Var *out = lower_inout(l, y), *in = lower_in(l, u);
-  Shape flat = shape_of(2, (int64_t[]){updates, k});
-  if (i != u && k) lower_see_as(l, i, &flat, (Layout){LAYOUT_PLAIN, 0});
   Expr *p = s_for_n(b, "p", updates), *to = first;
   for (int j = 0; j < k; j++) {
-    At at = {.rank = 2, .c = {p, x_idx(b, j)}, .lanes = 1};
-    to = x_add(b, to, x_muli(b, index_at(l, i, &at, y->shape.d[j].n), stride[j]));
+    Expr *index = x_load(b, lower_in(l, i), x_addi(b, x_muli(b, p, k), j), 1);
+    to = x_add(b, to, x_muli(b, safe_index(l, index, y->shape.d[j].n), stride[j]));
   }
   Expr *from = s_let(b, "from", x_add(b, x_muli(b, p, slice), first));
   to = s_let(b, "to", to);
@@ -119,7 +117,7 @@ void lower_scatter_nd(Lower *l, const Node *n) {
   if (value_count(y) == 0) return;
   copy_data(l, n);
   if (value_count(u) == 0) return;
-  int64_t slice = shape_count_from(&y->shape, (int)i->shape.d[i->shape.rank - 1].n), parts = slice >= SPLIT ? slice / (SPLIT / 2) : 1;
+  int64_t slice = shape_count_from(&y->shape, (int)i->shape.d[i->shape.rank - 1].n), parts = slice >= SPLIT ? MINI(slice / (SPLIT / 2), 256) : 1;
   while (slice % parts) parts--;
   Build *b = lower_open(l, n, "ScatterND slices of %lld", (long long)slice);
   Expr *r = lower_range(l, "r", parts);
