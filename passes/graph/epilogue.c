@@ -24,7 +24,7 @@
 typedef struct Group {
   Node *m[STEPS_MAX];    /* in list order; the last is the sink */
   int n, steps;
-  Value *in[STEPS_MAX * 3];   /* distinct operands from outside */
+  Value *in[2 * (OPERANDS_MAX + 1)];   /* distinct operands from outside; more than OPERANDS_MAX + 1 only while a node is tried */
   int nin;
   bool vector;
 } Group;
@@ -38,7 +38,10 @@ typedef struct Epilogue {
 
 static int position(const Epilogue *e, const Node *n) { return n->id < e->npos ? e->pos[n->id] : INT32_MAX; }
 
-static bool elementwise(const Node *n) { return n->op == OP_Map || ((op_info(n->op)->flags & OPF_EW) && !n->nbody); }
+static bool elementwise(const Node *n) {
+  if (n->op == OP_Map) return n->nin <= OPERANDS_MAX + 1 && n->nbody <= STEPS_MAX;
+  return (op_info(n->op)->flags & OPF_EW) && !n->nbody;
+}
 
 static int steps_of(const Node *n) { return n->op == OP_Map ? n->nbody : 1; }
 
@@ -93,12 +96,7 @@ static void collect_operands(Group *gr) {
       Value *v = gr->m[i]->in[j];
       bool known = v->def && member(gr, v->def);
       for (int k = 0; k < gr->nin && !known; k++) known = gr->in[k] == v;
-      if (known) continue;
-      if (gr->nin == COUNTOF(gr->in)) {
-        gr->nin++;   /* too many for any group; the caller sees */
-        return;
-      }
-      gr->in[gr->nin++] = v;
+      if (!known) gr->in[gr->nin++] = v;
     }
 }
 
@@ -128,11 +126,11 @@ static void grow(const Epilogue *e, Group *gr, Node *sink) {
   gr->steps = steps_of(sink);
   gr->vector = vector_node(sink) && vector_type(sink->out[0]->dt);
   collect_operands(gr);
-  Node *refused[STEPS_MAX * 3];
+  Node *refused[STEPS_MAX];
   int nrefused = 0;
   for (;;) {
     Node *best = NULL;
-    for (int i = 0; i < MINI(gr->nin, COUNTOF(gr->in)); i++) {
+    for (int i = 0; i < gr->nin; i++) {
       Node *d = gr->in[i]->def;
       if (!d || (best && position(e, d) <= position(e, best)) || !joins(e, gr, d)) continue;
       bool tried = false;
@@ -275,7 +273,7 @@ static void move_producer(Epilogue *e, Node *p, Node *sink, const Body *b) {
 static Node *fuse(Epilogue *e, const Group *gr) {
   Graph *g = e->g;
   Node *sink = gr->m[gr->n - 1], *p = find_producer(e, gr);
-  if (!p && (gr->n == 1 || gr->nin > OPERANDS_MAX)) return NULL;
+  if (!p && gr->n == 1) return NULL;
   Body b = {.producer = p};
   b.in = NEW_N(g->arena, Value *, (p ? p->nin : 0) + gr->nin);
   b.step = NEW_N(g->arena, BodyStep, (p ? p->nbody : 0) + gr->steps);
