@@ -20,17 +20,17 @@
 #define ROUND_UP(n) (((n) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT)
 #define SEARCH_WORK 20000000   /* block comparisons the improvement may spend */
 
-typedef struct Block {
+typedef struct Piece {
   int64_t size, exact;      /* rounded up; as asked for */
   int first, last;
   int64_t offset;
-} Block;
+} Piece;
 
 typedef struct Plan {
   Program *p;
   Arena *a;                 /* scratch */
   int *block_of;            /* by buffer; -1: not in the workspace */
-  Block *block;
+  Piece *block;
   int n;
   int64_t *live;            /* by call: bytes alive, rounded */
   int64_t work;
@@ -98,7 +98,7 @@ static void make_blocks(Plan *m) {
   Program *p = m->p;
   int *root = share_in_place(p, m->a);
   m->block_of = NEW_N(m->a, int, p->buffers.n);
-  m->block = NEW_N(m->a, Block, p->buffers.n);
+  m->block = NEW_N(m->a, Piece, p->buffers.n);
   for (int i = 0; i < p->buffers.n; i++) {
     Buffer *b = &p->buffers.at[i];
     m->block_of[i] = -1;
@@ -107,13 +107,13 @@ static void make_blocks(Plan *m) {
     b->stride = b->kind == BUF_SCRATCH ? ROUND_UP(b->bytes) : 0;
     if (b->first < 0 || b->bytes == 0 || root[i] != i) continue;
     int64_t bytes = b->kind == BUF_SCRATCH ? b->stride * p->max_threads : b->bytes;
-    m->block[m->n] = (Block){.size = ROUND_UP(bytes), .exact = bytes, .first = b->first, .last = b->last};
+    m->block[m->n] = (Piece){.size = ROUND_UP(bytes), .exact = bytes, .first = b->first, .last = b->last};
     m->block_of[i] = m->n++;
   }
   for (int i = 0; i < p->buffers.n; i++) {
     if (root[i] == i) continue;
     m->block_of[i] = m->block_of[root[i]];
-    Block *b = &m->block[m->block_of[i]];
+    Piece *b = &m->block[m->block_of[i]];
     b->last = MAXI(b->last, p->buffers.at[i].last);
   }
 }
@@ -148,7 +148,7 @@ static int compare_keys(const void *a, const void *b) {
 }
 
 static Key key_of(const Plan *m, Order o, int i) {
-  const Block *b = &m->block[i];
+  const Piece *b = &m->block[i];
   double size = (double)b->size, length = b->last - b->first + 1;
   switch (o) {
   case ORDER_SIZE: return (Key){size, length, i};
@@ -174,17 +174,17 @@ static void sort_blocks(const Plan *m, Order o, int *order) {
   arena_release(m->a, mark);
 }
 
-static bool meet(const Block *a, const Block *b) { return a->first <= b->last && b->first <= a->last; }
+static bool meet(const Piece *a, const Piece *b) { return a->first <= b->last && b->first <= a->last; }
 
 /* Offsets for the blocks in this order, each in the lowest gap (or the tightest) between those placed that live at the same time.
  * placed: scratch for m->n. Gives the bytes needed; stops above `limit`. */
 static int64_t place(Plan *m, const int *order, bool tightest, int *placed, int64_t limit) {
   int64_t top = 0;
   for (int k = 0; k < m->n; k++) {
-    Block *b = &m->block[order[k]];
+    Piece *b = &m->block[order[k]];
     int64_t end = 0, at = -1, slack = INT64_MAX;
     for (int j = 0; j < k; j++) {
-      const Block *o = &m->block[placed[j]];   /* by offset */
+      const Piece *o = &m->block[placed[j]];   /* by offset */
       if (!meet(b, o)) continue;
       int64_t gap = o->offset - end - b->size;
       if (gap >= 0 && gap < slack) {
@@ -217,7 +217,7 @@ static int64_t improve(Plan *m, int *order, bool tightest, int64_t top, int64_t 
   while (top > bound && m->work < SEARCH_WORK) {
     int peak = 0;
     for (int k = 0; k < m->n; k++) {
-      const Block *b = &m->block[order[k]], *p = &m->block[order[peak]];
+      const Piece *b = &m->block[order[k]], *p = &m->block[order[peak]];
       if (b->offset + b->size > p->offset + p->size) peak = k;
     }
     if (peak == 0) break;
@@ -269,10 +269,10 @@ static void check(const Plan *m, int64_t top) {
   int *order = NEW_N(m->a, int, m->n);
   sort_blocks(m, ORDER_START, order);
   for (int i = 0; i < m->n; i++) {
-    const Block *a = &m->block[order[i]];
+    const Piece *a = &m->block[order[i]];
     if (a->offset < 0 || a->offset % ALIGNMENT || a->offset + a->size > top) broken(m->p, "a block is outside the workspace");
     for (int j = i + 1; j < m->n && m->block[order[j]].first <= a->last; j++) {
-      const Block *b = &m->block[order[j]];
+      const Piece *b = &m->block[order[j]];
       if (a->offset < b->offset + b->size && b->offset < a->offset + a->size) broken(m->p, "two blocks overlap");
     }
   }
