@@ -5,7 +5,7 @@
  * they belong to (NULL: the kernel's body, or the loop that s_for_n(1) left out). Misuse is a mistake of ours and leaves through the
  * arena's Fail.
  */
-#include "loop_eval.h"
+#include "loop_text.h"
 #include <stdlib.h>
 
 const XInfo x_table[X_COUNT] = {

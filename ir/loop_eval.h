@@ -55,8 +55,6 @@ double float_math(XOp op, double x);
 
 static inline bool x_is_compare(XOp op) { return op >= X_EQ && op <= X_GE; }
 static inline bool x_is_infix(XOp op) { return (op >= X_ADD && op <= X_REM) || (op >= X_AND && op <= X_SHR) || x_is_compare(op); }
-bool loop_reserved(const char *name);   /* loop.c: a word of the text form, not a variable's name */
-
 static inline bool x_is_math(XOp op) { return op >= X_EXP && op <= X_SIGMOID; }
 
 /* One lane of op: operands of type `from`, result of type `to` (differ in comparisons, casts, SELECT's condition). False when op has no
