@@ -8,10 +8,12 @@
 
 #define HEIGHT_MAX 20000   /* of an expression: readers recurse over them */
 
+enum { UNDEFINED, IN_SCOPE, GONE };
+
 typedef struct Verify {
   const Kernel *k;
   Arena *arena;
-  bool *in_scope;          /* by id */
+  uint8_t *scope;          /* by id */
   const Stmt *at;
   const char *wrong;
   int nesting, height;
@@ -91,7 +93,7 @@ static bool var_ok(Verify *v, const Expr *e) {
   const Var *x = e->var;
   if (!x || x->id < 0 || x->id >= v->k->vars.n || v->k->vars.at[x->id] != x) return fail(v, "a variable of another kernel");
   if (x->kind == VAR_BUF) return fail(v, "buffer %s used as a value", x->name);
-  if (!v->in_scope[x->id]) return fail(v, "%s is used where it is not defined", x->name);
+  if (v->scope[x->id] != IN_SCOPE) return fail(v, "%s is used where it is not defined", x->name);
   return result(v, e, x->type);
 }
 
@@ -155,9 +157,13 @@ static bool expr(Verify *v, const Expr *e) {
   if (!e) return fail(v, "an operand is missing");
   if ((int)e->op < 0 || e->op >= X_COUNT) return fail(v, "no such operator");
   if (!type_ok(e->type)) return fail(v, "%s is not a type of values", type_name(e->type, x));
-  if (e->op == X_LOAD) return access_ok(v, e->var, e->type, e->a[0], e->a[1], e->a[2], false);
   if (e->op == X_SHUFFLE && !e->shuffle) return fail(v, "shuffle without lanes");
   if (++v->height > HEIGHT_MAX) return fail(v, "an expression is nested too deeply");
+  if (e->op == X_LOAD) {
+    if (!access_ok(v, e->var, e->type, e->a[0], e->a[1], e->a[2], false)) return false;
+    v->height--;
+    return true;
+  }
   for (int i = 0; i < x_table[e->op].nargs; i++) {
     if (!expr(v, e->a[i])) return false;
   }
@@ -179,10 +185,12 @@ static bool define(Verify *v, const Var *x, VarKind kind) {
   if (!x || x->kind != kind) return fail(v, "a definition of the wrong kind");
   if (x->id < 0 || x->id >= v->k->vars.n || v->k->vars.at[x->id] != x) return fail(v, "a variable of another kernel");
   if (!type_ok(x->type)) return fail(v, "%s has no type of values", x->name);
-  if (v->in_scope[x->id]) return fail(v, "%s is defined twice", x->name);
-  v->in_scope[x->id] = true;
+  if (v->scope[x->id] != UNDEFINED) return fail(v, "%s is defined twice", x->name);
+  v->scope[x->id] = IN_SCOPE;
   return true;
 }
+
+static bool defined(const Verify *v, const Var *x) { return x && x->id >= 0 && x->id < v->k->vars.n && v->scope[x->id] == IN_SCOPE; }
 
 static bool stmt(Verify *v, const Stmt *s) {
   v->at = s;
@@ -190,8 +198,9 @@ static bool stmt(Verify *v, const Stmt *s) {
   case S_FOR:
     if (!is_scalar_idx(v, s->e, "begin") || !is_scalar_idx(v, s->end, "end")) return false;
     if (s->step <= 0) return fail(v, "a loop's step is %lld", (long long)s->step);
-    if (!define(v, s->var, VAR_LOOP) || !type_equal(s->var->type, type_idx()) || !block(v, &s->body)) return fail(v, "a loop over %s", "no idx");
-    v->in_scope[s->var->id] = false;
+    if (!define(v, s->var, VAR_LOOP) || !block(v, &s->body)) return false;
+    if (!type_equal(s->var->type, type_idx())) return fail(v, "the counter is no idx");
+    v->scope[s->var->id] = GONE;
     return true;
   case S_WHILE: return expr_of(v, s->e, type_of(DT_BOOL, 1), "condition") && block(v, &s->body);
   case S_IF: return expr_of(v, s->e, type_of(DT_BOOL, 1), "condition") && block(v, &s->body) && block(v, &s->other);
@@ -200,7 +209,7 @@ static bool stmt(Verify *v, const Stmt *s) {
     if (!s->var) return fail(v, "a definition of nothing");
     return expr_of(v, s->e, s->var->type, "value") && define(v, s->var, s->kind == S_LET ? VAR_LET : VAR_REG);
   case S_SET:
-    if (!s->var || s->var->kind != VAR_REG || s->var->id >= v->k->vars.n || !v->in_scope[s->var->id]) return fail(v, "assignment to no register");
+    if (!defined(v, s->var) || s->var->kind != VAR_REG) return fail(v, "assignment to no register");
     return expr_of(v, s->e, s->var->type, "value");
   case S_STORE:
     return expr(v, s->e) && access_ok(v, s->var, s->e->type, s->index, s->count, s->stride, true);
@@ -209,7 +218,7 @@ static bool stmt(Verify *v, const Stmt *s) {
     if (s->locality < 0 || s->locality > 3) return fail(v, "a locality of %d", s->locality);
     return is_scalar_idx(v, s->index, "index");
   case S_PIN:
-    if (!s->var || (s->var->kind != VAR_LET && s->var->kind != VAR_REG) || !v->in_scope[s->var->id]) return fail(v, "pin of no variable");
+    if (!defined(v, s->var) || (s->var->kind != VAR_LET && s->var->kind != VAR_REG)) return fail(v, "pin of no variable");
     return true;
   case S_COMMENT: return (s->text && !strpbrk(s->text, "\r\n")) || fail(v, "a comment of several lines");
   }
@@ -229,7 +238,7 @@ static bool block(Verify *v, const Block *b) {
     ok = fail(v, "a block's last statement is another");
   }
   for (const Stmt *s = b->first; s && ok; s = s->next) {
-    if (s->kind == S_LET || s->kind == S_REG) v->in_scope[s->var->id] = false;
+    if (s->kind == S_LET || s->kind == S_REG) v->scope[s->var->id] = GONE;
   }
   v->nesting--;
   return ok;
@@ -274,12 +283,12 @@ static bool params(Verify *v) {
 }
 
 const char *kernel_verify(const Kernel *k, Arena *a) {
-  Verify v = {.k = k, .arena = a, .in_scope = NEW_N(a, bool, k->vars.n)};
+  Verify v = {.k = k, .arena = a, .scope = NEW_N(a, uint8_t, k->vars.n)};
   if (!k->name || !k->what || !is_identifier(k->name)) fail(&v, "a kernel without a name");
   else if (k->extent < 0 || (!k->range && k->extent != 1)) fail(&v, "a range of %lld", (long long)k->extent);
   else if (names(&v) && params(&v)) {
     if (k->range && (k->range->kind != VAR_RANGE || !type_equal(k->range->type, type_idx()))) fail(&v, "the range is no idx");
-    if (k->range) v.in_scope[k->range->id] = true;
+    if (k->range) v.scope[k->range->id] = IN_SCOPE;
     if (!v.wrong) block(&v, &k->body);
   }
   return v.wrong;

@@ -201,7 +201,7 @@ static bool alive_when_used(Check *c) {
     const Call *x = &p->calls.at[i];
     for (int j = 0; j < x->kernel->params.n; j++) {
       const Buffer *b = &p->buffers.at[x->args[j].buffer];
-      if ((b->kind == BUF_ARENA || b->kind == BUF_SCRATCH) && (i < b->first || i > b->last))
+      if (b->bytes > 0 && (b->kind == BUF_ARENA || b->kind == BUF_SCRATCH) && (i < b->first || i > b->last))
         return fail(c, "call %d of %s uses b%d, which lives from call %d to %d", i, x->kernel->name, x->args[j].buffer, b->first, b->last);
     }
   }
@@ -219,15 +219,30 @@ static bool in_place(const Program *p, int call, int from, int to) {
   return true;
 }
 
+/* The buffers that take place in the workspace: of some size, and used. */
+static bool *placed(const Check *c) {
+  const Program *p = c->p;
+  bool *yes = NEW_N(c->arena, bool, p->buffers.n);
+  for (int i = 0; i < p->calls.n; i++) {
+    for (int j = 0; j < p->calls.at[i].kernel->params.n; j++) {
+      int n = p->calls.at[i].args[j].buffer;
+      const Buffer *b = &p->buffers.at[n];
+      yes[n] = b->bytes > 0 && (b->kind == BUF_ARENA || b->kind == BUF_SCRATCH);
+    }
+  }
+  return yes;
+}
+
 static bool overlaps(Check *c) {
   const Program *p = c->p;
+  const bool *in_workspace = placed(c);
   for (int i = 0; i < p->buffers.n; i++) {
     const Buffer *a = &p->buffers.at[i];
-    if (a->kind != BUF_ARENA && a->kind != BUF_SCRATCH) continue;
+    if (!in_workspace[i]) continue;
     if (!fits(c, i)) return false;
     for (int j = 0; j < i; j++) {
       const Buffer *b = &p->buffers.at[j];
-      if (b->kind != BUF_ARENA && b->kind != BUF_SCRATCH) continue;
+      if (!in_workspace[j]) continue;
       if (a->last < b->first || b->last < a->first) continue;
       if (a->offset >= b->offset + extent_of(p, b) || b->offset >= a->offset + extent_of(p, a)) continue;
       bool arenas = a->kind == BUF_ARENA && b->kind == BUF_ARENA;
