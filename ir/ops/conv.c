@@ -11,8 +11,6 @@
 #define ROW_TILE 4     /* output channels that share an input vector */
 #define PIXEL_TILE 4   /* pixels that share a weight vector */
 
-DType conv_result_type(DType t) { return dt_is_float(t) ? t : acc_type(t); }
-
 static bool conv_window(Graph *g, const Node *n, Window *w) {
   const ConvAttr *a = n->attr;
   const Value *x = n->in[0], *wt = n->in[1];
@@ -22,18 +20,15 @@ static bool conv_window(Graph *g, const Node *n, Window *w) {
   return window_check(g, n, x, (Ints){kernel, wt->shape.rank - 2}, a->strides, a->pads, a->dilations, w);
 }
 
-bool conv_check_operands(Graph *g, const Node *n, int64_t k) {
-  DType x = n->in[0]->dt, w = n->in[1]->dt;
-  if (!op_check_computable(g, n, n->in[0], "the input") || !op_check_computable(g, n, n->in[1], "the weight")) return false;
-  bool small = !dt_is_float(x) && !dt_is_float(w) && dt_size(x) <= 2 && dt_size(w) <= 2 && x != DT_BOOL && w != DT_BOOL;
-  if (x == DT_BOOL || (x != w && !small)) REFUSE(g, n, NULL, "the input is %s and the weight %s, expected one type", dt_name(x), dt_name(w));
+bool conv_check_operands(Graph *g, const Node *n, int64_t k, DType *out) {
+  if (!op_check_product(g, n, 2, out)) return false;
   for (int i = 2; i < 4; i++) {
     const Value *v = op_in(n, i);
     if (!v) continue;
     const char *what = i == 2 ? "the bias" : "the scale";
     if (v->shape.rank != 1 || v->shape.d[0].n != k)
       REFUSE(g, n, NULL, "%s has shape %s, expected [%lld]", what, shape_text(g->arena, &v->shape), (long long)k);
-    if (v->dt != conv_result_type(x)) REFUSE(g, n, NULL, "%s is %s, expected %s", what, dt_name(v->dt), dt_name(conv_result_type(x)));
+    if (v->dt != *out) REFUSE(g, n, NULL, "%s is %s, expected %s", what, dt_name(v->dt), dt_name(*out));
   }
   return true;
 }
@@ -49,7 +44,8 @@ bool infer_conv(Graph *g, Node *n) {
   if (wt->d[1].n != c / a->group)
     REFUSE(g, n, "the weight is [output channels, input channels / group, kernel...]", "the weight %s does not fit the input %s in %lld groups",
            shape_text(g->arena, wt), shape_text(g->arena, x), (long long)a->group);
-  if (!conv_check_operands(g, n, k)) return false;
+  DType dt;
+  if (!conv_check_operands(g, n, k, &dt)) return false;
   Shape s = {.rank = x->rank, .d = {x->d[0], dim_of(k)}};
   for (int i = 0; i < w.rank; i++) {
     const WindowDim *d = &w.d[i];
@@ -59,7 +55,7 @@ bool infer_conv(Graph *g, Node *n) {
              i + 2, (long long)(d->in + d->pad + d->pad_end));
     s.d[i + 2] = dim_of(out);
   }
-  return op_set_out(g, n, 0, conv_result_type(n->in[0]->dt), &s);
+  return op_set_out(g, n, 0, dt, &s);
 }
 
 /* ---- lowering ---- */
@@ -207,7 +203,7 @@ void lower_conv(Lower *l, const Node *n) {
   if (value_count(y) == 0 || !conv_window(l->g, n, &c.w)) return;
   for (int i = 0; i < c.w.rank; i++) c.w.d[i].out = y->shape.d[i + 2].n;
   c.acc = acc_type(c.x->dt);
-  c.out = conv_result_type(c.x->dt);
+  c.out = product_type(c.x->dt);
   c.c = c.wt->shape.d[1].n;
   c.k = c.wt->shape.d[0].n / a->group;
   c.volume = window_volume(&c.w);
@@ -222,6 +218,6 @@ void lower_conv(Lower *l, const Node *n) {
   WindowNest nest = {.w = &c.w, .lanes = c.lanes, .vdim = channels ? 1 : y->shape.rank - 1, .ctile = c.tile, .xtile = PIXEL_TILE,
                      .fn = channels ? conv_channels : conv_rows, .user = &c};
   window_nest(l, n, &nest);
-  lower_body_in_place(l, n, false);
+  lower_body_in_place(l, n, 0);
   lower_close(l, 2.0 * (double)value_count(y) * (double)c.c * (double)c.volume);
 }

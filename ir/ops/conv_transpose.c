@@ -39,7 +39,8 @@ bool infer_conv_transpose(Graph *g, Node *n) {
     REFUSE(g, n, "the weight is [input channels, output channels / group, kernel...]", "the weight %s does not fit the input %s",
            shape_text(g->arena, wt), shape_text(g->arena, x));
   int64_t k = wt->d[1].n * a->group;
-  if (!conv_check_operands(g, n, k)) return false;
+  DType dt;
+  if (!conv_check_operands(g, n, k, &dt)) return false;
   Shape s = {.rank = x->rank, .d = {x->d[0], dim_of(k)}};
   for (int i = 0; i < w.rank; i++) {
     const WindowDim *d = &w.d[i];
@@ -49,7 +50,7 @@ bool infer_conv_transpose(Graph *g, Node *n) {
       REFUSE(g, n, NULL, "the pads %lld and %lld leave nothing of axis %d", (long long)d->pad, (long long)d->pad_end, i + 2);
     s.d[i + 2] = dim_of(out);
   }
-  return op_set_out(g, n, 0, conv_result_type(n->in[0]->dt), &s);
+  return op_set_out(g, n, 0, dt, &s);
 }
 
 /* ---- lowering ---- */
@@ -92,7 +93,9 @@ static Expr *open_axis(Build *b, const WindowDim *d, Expr *o, Expr **in) {
   Expr *hi = x_bin(b, X_MIN, x_addi(b, x_divi(b, tc, d->dilation), 1), x_idx(b, d->kernel));
   if (d->pad < 0) hi = x_select(b, x_bin(b, X_LT, t, zero), zero, hi);
   if (g > 1) hi = x_select(b, x_bin(b, X_NE, x_remi(b, tc, g), zero), zero, hi);
-  Expr *k = s_for(b, "k", s_let(b, "lo", lo), s_let(b, "hi", hi), p);
+  lo = s_let(b, "lo", lo);
+  hi = s_let(b, "hi", hi);
+  Expr *k = s_for(b, "k", lo, hi, p);
   *in = s_let(b, "i", x_divi(b, x_sub(b, tc, x_muli(b, k, d->dilation)), d->stride));
   return k;
 }
@@ -170,7 +173,7 @@ void lower_conv_transpose(Lower *l, const Node *n) {
   Deconv c = {.x = n->in[0], .wt = n->in[1], .bias = op_in(n, 2), .scale = op_in(n, 3), .group = a->group};
   if (value_count(y) == 0 || !transpose_window(l->g, n, &c.w)) return;
   c.acc = acc_type(c.x->dt);
-  c.out = conv_result_type(c.x->dt);
+  c.out = product_type(c.x->dt);
   c.c = c.wt->shape.d[0].n / a->group;
   c.k = c.wt->shape.d[1].n;
   c.volume = window_volume(&c.w);
@@ -199,6 +202,6 @@ void lower_conv_transpose(Lower *l, const Node *n) {
   at.c[rank - 1] = s_for_n(b, "x", y->shape.d[rank - 1].n);
   pixel(l, n, &c, &at, g, k0);
   s_end(b);
-  lower_body_in_place(l, n, false);
+  lower_body_in_place(l, n, 0);
   lower_close(l, 2.0 * (double)value_count(c.x) * (double)c.k * (double)c.volume);
 }

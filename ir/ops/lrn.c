@@ -32,10 +32,10 @@ static Expr *lrn_point(Lower *l, const Node *n, const At *at, const void *user) 
   Type t = type_of(acc, at->lanes);
   int64_t channels = x->shape.d[1].n, before = (a->size - 1) / 2, after = a->size - 1 - before;
   Var *sum = s_reg(b, "sum", x_num(b, t, 0));
-  Expr *from = x_bin(b, X_MAX, x_addi(b, at->c[1], -before), x_idx(b, 0));
-  Expr *to = x_bin(b, X_MIN, x_addi(b, at->c[1], after + 1), x_idx(b, channels));
+  Expr *from = s_let(b, "from", x_bin(b, X_MAX, x_addi(b, at->c[1], -before), x_idx(b, 0)));
+  Expr *to = s_let(b, "to", x_bin(b, X_MIN, x_addi(b, at->c[1], after + 1), x_idx(b, channels)));
   At near = *at;
-  near.c[1] = s_for(b, "ch", s_let(b, "from", from), s_let(b, "to", to), 1);
+  near.c[1] = s_for(b, "ch", from, to, 1);
   Expr *v = s_let(b, "v", x_cast(b, acc, lower_load(l, x, &near)));
   s_set(b, sum, x_fma(b, v, v, x_var(b, sum)));
   s_end(b);

@@ -110,6 +110,22 @@ Expr *window_kernel_at(Build *b, const Window *w, Expr *const *k);   /* row-majo
 /* Index (i32, at->lanes lanes) of the first or last extreme of x along axis, at least one element long, through the place `at`. */
 Expr *arg_scan(Lower *l, const Value *x, const At *at, int axis, bool largest, bool last);
 
+/* ---- resize_axis.c ----------------------------------------------------------------------------------------------------------------- */
+
+typedef struct ResizeAxis {
+  int64_t in, out;
+  double scale, start, end;   /* start, end: the region of interest */
+  int64_t taps;
+  int32_t *first;             /* [out]: first + taps <= in */
+  double *weight;             /* [out][taps]; unused if taps is 1 */
+  int32_t *outside;           /* [out]: 1 where the extrapolation value goes */
+  bool extrapolates, same;    /* same: every position is its own source */
+  int64_t div, mul, add;      /* taps 1: first[o] is o / div * mul + add; div 0: no such formula */
+} ResizeAxis;
+/* Whether the tables of an axis are of a sensible size. */
+bool resize_axis_fits(const ResizeAttr *a, int dim, int64_t in, int64_t out);
+void resize_axis(Arena *arena, const ResizeAttr *a, int dim, int rank, int64_t in, int64_t out, ResizeAxis *r);
+
 /* ---- conv.c: shared with conv_transpose.c ---------------------------------------------------------------------------------------- */
 
 /* Types of data and weight, and type and shape of bias and scale, for k output channels. Gives the type of the result. */

@@ -178,7 +178,7 @@ static void lower_pool(Lower *l, const Node *n, const char *what, WindowFn fn, b
   lower_open(l, n, "%s, kernel %lld, %lld channels", what, (long long)window_volume(&p.w), (long long)y->shape.d[1].n);
   WindowNest nest = {.w = &p.w, .lanes = lanes, .vdim = blocked ? 1 : rank - 1, .ctile = 1, .xtile = 1, .fn = fn, .user = &p};
   window_nest(l, n, &nest);
-  lower_body_in_place(l, n, false);
+  lower_body_in_place(l, n, 0);
   lower_close(l, flops * (double)value_count(y) * (double)window_volume(&p.w));
 }
 

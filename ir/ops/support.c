@@ -57,6 +57,21 @@ bool op_check_ints(Graph *g, const Node *n, const char *what, Ints v, int count,
   return true;
 }
 
+bool op_check_product(Graph *g, const Node *n, int operands, DType *out) {
+  DType t = n->in[0]->dt;
+  bool same = true, small = true;
+  for (int i = 0; i < operands; i++) {
+    const Value *v = n->in[i];
+    if (!op_check_computable(g, n, v, "an operand")) return false;
+    if (v->dt == DT_BOOL) REFUSE(g, n, NULL, "operand %d is bool, expected numbers", i);
+    same &= v->dt == t;
+    small &= dt_is_int(v->dt) && dt_size(v->dt) <= 2;
+    if (!same && !small) REFUSE(g, n, NULL, "operand 0 is %s and operand %d %s, expected one type", dt_name(t), i, dt_name(v->dt));
+  }
+  *out = product_type(t);
+  return true;
+}
+
 Value *op_in(const Node *n, int i) { return i < n->ncore ? n->in[i] : NULL; }
 bool value_used(const Value *v) { return v->uses.n > 0 || v->is_output; }
 
@@ -67,6 +82,8 @@ DType acc_type(DType t) {
   if (t == DT_U8 || t == DT_I8 || t == DT_U16 || t == DT_I16) return DT_I32;
   return t;
 }
+
+DType product_type(DType t) { return dt_is_float(t) ? t : acc_type(t); }
 
 int op_lanes(const Lower *l, const Node *n, DType dt) {
   if (dt != DT_F32 && dt != DT_I32) return 1;
