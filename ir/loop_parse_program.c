@@ -75,6 +75,11 @@ static int64_t parse_size(Parser *p) {
   return n;
 }
 
+static int parse_small(Parser *p) {
+  int64_t n = parse_size(p);
+  return (int)MINI(n, INT32_MAX);
+}
+
 static int64_t parse_field(Parser *p, const char *word) {
   parse_expect(p, word);
   return parse_size(p);
@@ -128,15 +133,15 @@ static void parse_buffer(Parser *p, Program *prog) {
   if (kind == COUNTOF(kinds)) parse_fail(p, "expected arena, scratch, weight, input or output");
   b.kind = (BufferKind)(kind % COUNTOF(kinds));
   bool local = b.kind == BUF_ARENA || b.kind == BUF_SCRATCH;
-  if (!local) b.index = (int)MINI(parse_size(p), INT32_MAX);
+  if (!local) b.index = parse_small(p);
   b.bytes = parse_field(p, "bytes");
   if (local) b.offset = parse_field(p, "offset");
   if (b.kind == BUF_SCRATCH) b.stride = parse_field(p, "stride");
   if (local) {
     parse_expect(p, "live");
-    b.first = (int)MINI(parse_size(p), INT32_MAX);
+    b.first = parse_small(p);
     parse_expect(p, "..");
-    b.last = (int)MINI(parse_size(p), INT32_MAX);
+    b.last = parse_small(p);
   }
   if (p->tok == TOK_STRING) b.name = parse_string(p);
   program_add_buffer(prog, b);
@@ -200,7 +205,8 @@ static void parse_item(Parser *p, Program *prog) {
   } else if (parse_accept(p, "output")) {
     vec_push(p->arena, &prog->outputs, parse_port(p));
   } else if (parse_accept(p, "threads")) {
-    prog->max_threads = (int)MINI(parse_size(p), 4096);
+    prog->max_threads = parse_small(p);
+    if (prog->max_threads < 1 || prog->max_threads > 4096) parse_fail(p, "not a number of threads");
   } else if (parse_accept(p, "workspace")) {
     prog->workspace_bytes = parse_size(p);
     prog->live_bytes = parse_field(p, "live");
