@@ -148,7 +148,7 @@ static int64_t int_sample(const IntType *t, int i) {
   switch (i / COUNTOF(small) % 4) {
   case 0: return s;
   case 1: return wrap(t, t->hi - s);
-  case 2: return t->lo < 0 ? wrap(t, -s) : s * 3;
+  case 2: return t->lo < 0 ? wrap(t, -s) : wrap(t, s * 3);
   }
   return t->lo < 0 ? t->lo + s : s * 2;
 }
