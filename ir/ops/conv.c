@@ -75,7 +75,7 @@ bool conv_scale_packs(const Value *wt, const Value *scale) {
   return scale && value_is_const(wt) && value_is_const(scale) && wt->dt == DT_F32 && scale->dt == DT_F32;
 }
 
-Expr *conv_result(Lower *l, DType out, const Value *scale, const Value *bias, Expr *acc, Expr *k, int lanes, Expr *count) {
+Expr *conv_scale_bias(Lower *l, DType out, const Value *scale, const Value *bias, Expr *acc, Expr *k, int lanes, Expr *count) {
   Build *b = &l->b;
   DType t = acc->type.dt;
   if (scale) acc = x_bin(b, X_MUL, acc, x_cast(b, t, lower_load_vector(l, scale, k, lanes, count)));
@@ -121,7 +121,7 @@ static void conv_rows(Lower *l, const Node *n, const WindowAt *w, void *user) {
   for (int t = 0; t < c->tile; t++) {
     At at = w->at;
     at.c[1] = x_addi(b, k0, t);
-    lower_finish(l, n, conv_result(l, c->out, c->scale, c->bias, x_var(b, acc[t]), at.c[1], 1, NULL), &at);
+    lower_finish(l, n, conv_scale_bias(l, c->out, c->scale, c->bias, x_var(b, acc[t]), at.c[1], 1, NULL), &at);
   }
 }
 
@@ -162,7 +162,7 @@ static void conv_channels(Lower *l, const Node *n, const WindowAt *w, void *user
   for (int i = 0; i < w->nx; i++) {
     At at = w->at;
     at.c[last] = x_addi(b, at.c[last], i);
-    Expr *e = conv_result(l, c->out, c->scaled ? NULL : c->scale, c->bias, x_var(b, acc[i]), k0, c->lanes, at.count);
+    Expr *e = conv_scale_bias(l, c->out, c->scaled ? NULL : c->scale, c->bias, x_var(b, acc[i]), k0, c->lanes, at.count);
     lower_finish(l, n, e, &at);
   }
 }

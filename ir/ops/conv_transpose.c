@@ -130,7 +130,7 @@ static void pixel(Lower *l, const Node *n, const Deconv *c, const At *at, Expr *
   s_set(b, acc, x_fma(b, px, weight_vector(l, c, at, g, k0, kk, ci), x_var(b, acc)));
   s_end(b);
   for (int i = 0; i < c->w.rank; i++) s_end(b);
-  lower_finish(l, n, conv_result(l, c->out, c->scaled ? NULL : c->scale, c->bias, x_var(b, acc), at->c[1], c->lanes, at->count), at);
+  lower_finish(l, n, conv_scale_bias(l, c->out, c->scaled ? NULL : c->scale, c->bias, x_var(b, acc), at->c[1], c->lanes, at->count), at);
 }
 
 /* [group][panels of lanes][kernel...][C / group][lanes]; depthwise: [C / lanes][kernel...][lanes]. Lanes past a group's channels hold

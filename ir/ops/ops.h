@@ -132,7 +132,7 @@ void resize_axis(Arena *arena, const ResizeAttr *a, int dim, int rank, int64_t i
 bool conv_check_operands(Graph *g, const Node *n, int64_t k, DType *out);
 bool conv_scale_packs(const Value *wt, const Value *scale);   /* the scale can be multiplied into packed weights */
 /* scale * acc + bias for output channels k.. (`lanes` of them, or one for the whole vector acc), rounded to `out`. NULL: absent. */
-Expr *conv_result(Lower *l, DType out, const Value *scale, const Value *bias, Expr *acc, Expr *k, int lanes, Expr *count);
+Expr *conv_scale_bias(Lower *l, DType out, const Value *scale, const Value *bias, Expr *acc, Expr *k, int lanes, Expr *count);
 
 /* ---- elementwise.c ---------------------------------------------------------------------------------------------------------------- */
 
