@@ -1,0 +1,178 @@
+/* Every convolution schedule against the plain lowering, both run by the interpreter, over a seeded sweep of shapes: channels odd and even,
+ * strides, dilations, asymmetric pads, depthwise, batches, bodies, vector widths, thread counts and Winograd tile sizes. Counters make sure
+ * that the sweep reaches every schedule. */
+#include "backend/backend.h"
+#include "passes/passes.h"
+#include "runtime/runtime.h"
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+typedef struct Case {
+  int64_t n, c, h, w, k, kh, kw, sh, sw, dh, dw, pad[4];
+  bool depthwise, bias, scale, residual, broadcast, plain_in, second;
+  int lanes, vregs, threads, winograd, body;
+} Case;
+
+static const char *describe(const Case *c) {
+  static char s[300];
+  snprintf(s, sizeof s, "n%d c%d %dx%d k%d %dx%d s%dx%d d%dx%d pads %d,%d,%d,%d%s%s%s%s%s body %d lanes %d vregs %d threads %d winograd %d", (int)c->n, (int)c->c,
+           (int)c->h, (int)c->w, (int)c->k, (int)c->kh, (int)c->kw, (int)c->sh, (int)c->sw, (int)c->dh, (int)c->dw, (int)c->pad[0], (int)c->pad[1],
+           (int)c->pad[2], (int)c->pad[3], c->depthwise ? " depthwise" : "", c->bias ? " bias" : "", c->scale ? " scale" : "", c->residual ? " residual" : "",
+           c->broadcast ? " broadcast" : "", c->body, c->lanes, c->vregs, c->threads, c->winograd);
+  return s;
+}
+
+static Value *random_const(Graph *g, Rng *r, int rank, const int64_t *dims, double gain) {
+  Shape s = shape_of(rank, dims);
+  int64_t n = shape_count(&s);
+  float *d = NEW_N(g->arena, float, n + 1);
+  for (int64_t i = 0; i < n; i++) d[i] = (float)(rng_normal(r) * gain);
+  return graph_add_const(g, NULL, DT_F32, &s, d);
+}
+
+/* input -> Relu (so that the layout pass has a blocked producer to follow) ... conv -> body -> output */
+static Graph *build(Arena *a, Diag *d, const Case *c, uint64_t seed) {
+  Rng r = rng_new(seed);
+  Graph *g = graph_new(a, d, "test");
+  Shape xs = shape_of(4, (int64_t[]){c->n, c->c, c->h, c->w});
+  Value *x = graph_add_input(g, "x", DT_F32, &xs);
+  int64_t cw = c->depthwise ? 1 : c->c;
+  if (!c->plain_in) {
+    /* A 1x1 convolution gives the one under test a blocked operand. */
+    ConvAttr one = {.strides = ints_fill(a, 1, 2), .pads = ints_fill(a, 0, 4), .dilations = ints_fill(a, 1, 2), .group = 1};
+    Value *w1 = random_const(g, &r, 4, (int64_t[]){c->c, c->c, 1, 1}, 1 / sqrt((double)c->c));
+    Node *n1 = graph_make(g, NULL, OP_Conv, &one, (Value *[]){x, w1}, 2);
+    x = n1->out[0];
+  }
+  ConvAttr at = {.strides = ints_copy(a, (int64_t[]){c->sh, c->sw}, 2), .pads = ints_copy(a, c->pad, 4), .dilations = ints_copy(a, (int64_t[]){c->dh, c->dw}, 2),
+                 .group = c->depthwise ? c->c : 1};
+  Value *w = random_const(g, &r, 4, (int64_t[]){c->k, cw, c->kh, c->kw}, 1 / sqrt((double)(cw * c->kh * c->kw)));
+  Value *in[4] = {x, w, c->bias ? random_const(g, &r, 1, &c->k, 1) : NULL, c->scale ? random_const(g, &r, 1, &c->k, 1) : NULL};
+  Node *conv = graph_make(g, NULL, OP_Conv, &at, in, 4);
+  if (!conv) return NULL;
+  Value *y = conv->out[0];
+  if (c->second) {   /* shares the weights with another scale */
+    in[3] = random_const(g, &r, 1, &c->k, 1);
+    Node *other = graph_make(g, NULL, OP_Conv, &at, in, 4);
+    y = graph_make(g, NULL, OP_Add, NULL, (Value *[]){y, other->out[0]}, 2)->out[0];
+  }
+  if (c->residual) {
+    Shape ys = y->shape;
+    Value *res = graph_add_input(g, "res", DT_F32, &ys);
+    y = graph_make(g, NULL, OP_Add, NULL, (Value *[]){y, res}, 2)->out[0];
+  }
+  if (c->broadcast) y = graph_make(g, NULL, OP_Mul, NULL, (Value *[]){y, random_const(g, &r, 3, (int64_t[]){c->k, 1, 1}, 1)}, 2)->out[0];
+  if (c->body == 1) y = graph_make(g, NULL, OP_Relu, NULL, &y, 1)->out[0];
+  if (c->body == 2) {
+    Node *sig = graph_make(g, NULL, OP_Sigmoid, NULL, &y, 1);
+    y = graph_make(g, NULL, OP_Mul, NULL, (Value *[]){y, sig->out[0]}, 2)->out[0];
+  }
+  if (c->body == 3) y = graph_make(g, NULL, OP_LeakyRelu, &(AlphaAttr){.alpha = 0.1}, &y, 1)->out[0];
+  graph_add_output(g, y);
+  return g;
+}
+
+static int64_t reached[4];   /* conv_depthwise, winograd, direct, plain */
+
+static void count_schedules(const Program *p) {
+  for (int i = 0; i < p->calls.n; i++) {
+    const char *w = p->calls.at[i].kernel->what;
+    if (!strncmp(w, "depthwise", 9)) reached[0]++;
+    else if (strstr(w, "winograd")) reached[1]++;
+    else if (!strncmp(w, "conv", 4) && strstr(w, "tile")) reached[2]++;
+    else if (!strncmp(w, "conv", 4)) reached[3]++;
+  }
+}
+
+static void run(const Case *c, uint64_t seed, int level, const float *const in[2], float *out, int64_t *count) {
+  Fail fail;
+  Diag *d = spinec_diagnostics_new();
+  if (!FAIL_ARM(&fail, d)) fail_msg("%s: left through Fail: %s", describe(c), spinec_diagnostics_text(d, 0));
+  Arena *a = arena_new(&fail);
+  Graph *g = build(a, d, c, seed);
+  if (!g) fail_msg("%s: %s", describe(c), spinec_diagnostics_text(d, 0));
+  Target t = *target_find("x86-64-v4");
+  t.lanes = c->lanes;
+  t.vregs = c->vregs;
+  t.l2 = 64 << 10;   /* small, so that strips are many */
+  spinec_compile_options o = spinec_compile_options_default();
+  o.opt_level = level;
+  o.winograd = c->winograd;
+  o.max_threads = c->threads;
+  Ctx ctx = {.arena = a, .diag = d, .target = &t, .opt = &o, .eval = interp_eval};
+  bool stopped = false;
+  Program *p = passes_run(g, &ctx, &stopped);
+  if (!p) fail_msg("%s: %s", describe(c), spinec_diagnostics_text(d, 0));
+  const char *wrong = program_verify(p, a);
+  if (wrong) fail_msg("%s: %s", describe(c), wrong);
+  if (level) count_schedules(p);
+  *count = shape_count(&p->outputs.at[0].shape);
+  Runner *runner = interp_open(p, c->threads, d);
+  if (!runner || runner->run(runner, (const void *const *)in, (void *const[]){out}, d)) fail_msg("%s: %s", describe(c), spinec_diagnostics_text(d, 0));
+  runner->close(runner);
+  arena_free(a);
+  spinec_diagnostics_free(d);
+}
+
+static void check(const Case *c, uint64_t seed) {
+  enum { MOST = 1 << 20 };
+  static float x[MOST], res[MOST], want[MOST], got[MOST];
+  spinec_tensor t = {.dtype = SPINEC_F32, .rank = 1, .dims = {MOST / 4}, .data = x};
+  random_fill(&t, seed);
+  t.data = res;
+  random_fill(&t, seed + 1);
+  const float *in[2] = {x, res};
+  int64_t n, m;
+  run(c, seed, 0, in, want, &n);
+  run(c, seed, 2, in, got, &m);
+  assert_int_equal(n, m);
+  double top = 0, worst = 0;
+  for (int64_t i = 0; i < n; i++) {
+    top = fmax(top, fabs(want[i]));
+    worst = fmax(worst, isfinite(got[i]) ? fabs((double)got[i] - want[i]) : INFINITY);
+  }
+  if (!(worst <= 1e-4 * top + 1e-6)) fail_msg("%s: error %g of %g", describe(c), worst, top);
+}
+
+static int64_t pick(Rng *r, int64_t lo, int64_t hi) { return lo + rng_below(r, hi - lo + 1); }
+
+static void sweep(uint64_t seed, int cases, bool winograd, bool depthwise) {
+  static const int lanes[] = {4, 8, 16}, vregs[] = {16, 32};
+  Rng r = rng_new(seed);
+  for (int i = 0; i < cases; i++) {
+    Case c = {.n = pick(&r, 1, 3), .c = pick(&r, 1, 40), .h = pick(&r, 1, 19), .w = pick(&r, 1, 19), .k = pick(&r, 1, 67), .kh = pick(&r, 1, 4),
+              .kw = pick(&r, 1, 4), .sh = pick(&r, 1, 3), .sw = pick(&r, 1, 3), .dh = pick(&r, 1, 2), .dw = pick(&r, 1, 2),
+              .bias = rng_below(&r, 2), .scale = rng_below(&r, 2), .residual = rng_below(&r, 2), .broadcast = rng_below(&r, 4) == 0,
+              .plain_in = rng_below(&r, 4) == 0, .second = rng_below(&r, 8) == 0, .lanes = lanes[rng_below(&r, 3)], .vregs = vregs[rng_below(&r, 2)],
+              .threads = (int)pick(&r, 1, 3), .winograd = 0, .body = (int)pick(&r, 0, 3), .depthwise = depthwise};
+    for (int k = 0; k < 4; k++) c.pad[k] = pick(&r, 0, 2);
+    if (rng_below(&r, 3) == 0) c.kh = c.kw = 1, c.sh = c.sw = 1, c.pad[0] = c.pad[1] = c.pad[2] = c.pad[3] = 0;
+    if (winograd) {
+      static const int tiles[] = {2, 4, 5, 6, -1};
+      c.kh = c.kw = 3, c.sh = c.sw = c.dh = c.dw = 1, c.plain_in = false;
+      c.winograd = tiles[rng_below(&r, 5)];
+    }
+    if (depthwise) {
+      c.k = c.c = pick(&r, 2, 40), c.plain_in = false;
+      if (rng_below(&r, 2)) c.kh = c.kw = 3;
+    }
+    if (c.h + c.pad[0] + c.pad[2] < (c.kh - 1) * c.dh + 1 || c.w + c.pad[1] + c.pad[3] < (c.kw - 1) * c.dw + 1) {
+      i--;
+      continue;
+    }
+    check(&c, seed * 1000 + (uint64_t)i);
+  }
+}
+
+static void test_direct(void **state) { (void)state; sweep(1, 250, false, false); assert_true(reached[2] > 100); }
+static void test_winograd(void **state) { (void)state; sweep(2, 150, true, false); assert_true(reached[1] > 100); }
+static void test_depthwise(void **state) { (void)state; sweep(3, 120, false, true); assert_true(reached[0] > 100); }
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_direct), cmocka_unit_test(test_winograd), cmocka_unit_test(test_depthwise)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
