@@ -44,14 +44,14 @@ static void blocked_place(Nest *s) {
   Expr *first = x_muli(b, s->cb, s->block), *left = x_sub(b, x_idx(b, c), first);
   s->at.vdim = 1;
   if (s->lanes > 1) {
-    Expr *j = s_for_n(b, "j", s->block / s->lanes);
+    /* Vectors without any channel are left out: an operand with smaller blocks does not have them. */
+    int64_t vectors = s->block / s->lanes;
+    Expr *some = x_divi(b, x_addi(b, left, s->lanes - 1), s->lanes);
+    Expr *j = ragged && vectors > 1 ? s_for(b, "j", x_idx(b, 0), x_bin(b, X_MIN, x_idx(b, vectors), some), 1) : s_for_n(b, "j", vectors);
     Expr *off = x_muli(b, j, s->lanes);
     s->at.c[1] = x_add(b, first, off);
     s->at.lanes = s->lanes;
-    if (ragged) {
-      Expr *count = x_bin(b, X_MIN, x_idx(b, s->lanes), x_sub(b, left, off));
-      s->at.count = s_let(b, "count", s->lanes < s->block ? x_bin(b, X_MAX, count, x_idx(b, 0)) : count);
-    }
+    if (ragged) s->at.count = s_let(b, "count", x_bin(b, X_MIN, x_idx(b, s->lanes), x_sub(b, left, off)));
   } else {
     Expr *end = ragged ? x_bin(b, X_MIN, x_idx(b, s->block), left) : x_idx(b, s->block);
     s->at.c[1] = x_add(b, first, s_for(b, "j", x_idx(b, 0), end, 1));

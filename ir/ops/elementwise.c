@@ -353,15 +353,16 @@ static bool all_alike(const Node *n) {
   return true;
 }
 
-static bool any_blocked(const Node *n) {
+/* Blocks and upsampling tell dims 0 and 1 from the spatial ones. */
+static bool knows_space(const Node *n) {
   for (int i = 0; i < n->nin; i++)
-    if (n->in[i] && n->in[i]->layout.kind == LAYOUT_BLOCKED) return true;
+    if (n->in[i]->layout.kind == LAYOUT_BLOCKED || operand_up(n, i)) return true;
   return n->out[0]->layout.kind == LAYOUT_BLOCKED;
 }
 
 void lower_see_joined(Lower *l, const Node *n) {
   Value *y = n->out[0];
-  Joint j = join_dims(n, any_blocked(n) ? 2 : 0);
+  Joint j = join_dims(n, knows_space(n) ? 2 : 0);
   Shape all = {.rank = j.rank};
   for (int k = 0; k < j.rank; k++) all.d[k] = dim_of(j.extent[k]);
   lower_see_as(l, y, &all, y->layout);

@@ -138,7 +138,7 @@ Expr *conv_scale_bias(Lower *l, DType out, const Value *scale, const Value *bias
 
 bool ew_accepts(Op op, DType t);   /* as operand 0; of Where, operands 1 and 2 */
 /* lower_see_as for all values of an op that reads every operand as a body does: neighbouring dims that no operand tells apart become one.
- * Beside BLOCKED values, dims 0 and 1 stay by themselves. */
+ * Beside BLOCKED or upsampled operands, dims 0 and 1 stay by themselves. */
 void lower_see_joined(Lower *l, const Node *n);
 
 /* ---- copy.c ------------------------------------------------------------------------------------------------------------------------ */
