@@ -221,7 +221,7 @@ int64_t window_extent(int64_t in, int64_t kernel, int64_t stride, int64_t pad_be
  * %v0, %v1, ... are values without a name. A number with f after it is rounded to f32.
  * Constants of up to 16 elements print in full, larger ones as `splat X` if all elements are the same, else as `opaque HASH`, which
  * parses into pseudo-random data of that seed (floats in (-1, 1), integers in [-8, 8) or [0, 16)) and prints as the same HASH again.
- * Types of node outputs may be left out when writing. Comments run from # or // to the end of the line. */
+ * Types of node outputs, and attributes that are zero, may be left out when writing. Comments run from # or // to the end of the line. */
 void graph_print(const Graph *g, Text *out);
 Graph *graph_parse(Arena *a, Diag *d, const char *file, const char *text);   /* NULL after reporting file:line */
 void opaque_fill(void *data, DType dt, int64_t count, uint64_t seed);

@@ -164,14 +164,22 @@ static void print_field(Text *t, const AttrField *f, const void *x) {
   }
 }
 
+/* What parses to the same when left out, and says nothing: false and empty lists. */
+static bool is_silent(const AttrField *f, const void *x) {
+  if (f->kind == ATTR_BOOL) return !*(const bool *)x;
+  return (f->kind == ATTR_INTS && ((const Ints *)x)->n == 0) || (f->kind == ATTR_FLOATS && ((const Floats *)x)->n == 0);
+}
+
 static void print_attr(Text *t, Op op, const void *attr) {
-  const AttrField *f = op_info(op)->attr->fields();
-  if (!attr || !f->name) return;
-  for (const char *sep = " {"; f->name; f++, sep = ", ") {
+  const char *sep = " {";
+  for (const AttrField *f = op_info(op)->attr->fields(); attr && f->name; f++) {
+    const void *x = (const char *)attr + f->offset;
+    if (is_silent(f, x)) continue;
     text_addf(t, "%s%s=", sep, f->name);
-    print_field(t, f, (const char *)attr + f->offset);
+    print_field(t, f, x);
+    sep = ", ";
   }
-  text_add(t, "}");
+  if (sep[0] == ',') text_add(t, "}");
 }
 
 /* ---- the graph ---- */

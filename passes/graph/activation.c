@@ -38,8 +38,9 @@ static bool around_zero(const double *k) { return k[0] <= 0 && k[1] >= 0; }
 #define CUBE "{Pow(x,3)|Mul(x,Mul(x,x))|Mul(x,Pow(x,2))}"
 #define SQUARE "{Pow(x,2)|Mul(x,x)}"
 #define TERM "{Mul(" CUBE ",0.044715)|Mul(Mul(Mul(x,0.044715),x),x)|Mul(Mul(x,0.044715)," SQUARE ")}"
-#define POLY "{Add(x," TERM ")|Mul(x,Add(Mul(" SQUARE ",0.044715),1))}"
-#define TANH "Add(Tanh({Mul(" POLY "," SQRT_2_PI ")|Mul(Mul(x," SQRT_2_PI "),Add(Mul(" SQUARE ",0.044715),1))}),1)"
+#define FACTOR "Add({Mul(" SQUARE ",0.044715)|Mul(Mul(x,0.044715),x)},1)"
+#define POLY "{Add(x," TERM ")|Mul(x," FACTOR ")}"
+#define TANH "Add(Tanh({Mul(" POLY "," SQRT_2_PI ")|Mul(Mul(x," SQRT_2_PI ")," FACTOR ")}),1)"
 /* x * gate / 2 in its orders */
 #define HALF(gate) "{Mul(Mul(x," gate "),0.5)|Mul(x,Mul(" gate ",0.5))|Mul(Mul(x,0.5)," gate ")|Div(Mul(x," gate "),2)}"
 #define CLIP6 "Clip[0,6](Add(x,3))"
@@ -126,7 +127,7 @@ static bool match_number(Match *m, const char **p, double c) {
   char *end;
   double want = strtod(*p, &end);
   *p = end;
-  return c == want || fabs(c - want) <= 1e-6 * fabs(want);
+  return c == want || (isfinite(want) && fabs(c - want) <= 1e-6 * fabs(want));
 }
 
 static bool match_attr(Match *m, const char **p, const Node *n) {

@@ -19,7 +19,7 @@
 #include <string.h>
 
 #define STEPS_MAX 24
-#define OPERANDS_MAX 8   /* of a body */
+#define OPERANDS_MAX 8   /* of a body, beside the producer's result or the first operand of a Map */
 
 typedef struct Group {
   Node *m[STEPS_MAX];    /* in list order; the last is the sink */
