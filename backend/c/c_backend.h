@@ -55,7 +55,7 @@ char *c_upper(Arena *a, const char *s);
 char *c_comment(Arena *a, const char *s, int max);
 /* k's variables as identifiers that clash with nothing the generated file uses. */
 const char **c_var_names(Arena *a, const Kernel *k);
-void shape_text(Text *t, const Shape *s);          /* "1x3x640x640"; "scalar" */
+void c_shape_text(Text *t, const Shape *s);          /* "1x3x640x640"; "scalar" */
 void c_amount(Text *t, double x, const char *unit);   /* "12.3 Mflop" */
 const char *c_type(DType t);                       /* the C type of an element in memory */
 int64_t port_count(const Port *p);

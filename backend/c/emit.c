@@ -84,6 +84,19 @@ static const char **port_names(const CGen *g, const Port *ports, int n, const ch
   return c_member_names(g->a, names, n, fallback);
 }
 
+/* Arena and scratch buffers lie in the workspace, weights in the blob. */
+static bool planned(const Program *p) {
+  for (int i = 0; i < p->calls.n; i++) {
+    for (int j = 0; j < p->calls.at[i].kernel->params.n; j++) {
+      const Buffer *b = &p->buffers.at[p->calls.at[i].args[j].buffer];
+      bool local = b->kind == BUF_ARENA || b->kind == BUF_SCRATCH;
+      if (local && b->bytes > p->workspace_bytes - b->offset) return false;
+      if (b->kind == BUF_WEIGHT && b->bytes > p->weight_bytes - p->weights.at[b->index].offset) return false;
+    }
+  }
+  return true;
+}
+
 Status cgen_init(CGen *g, const char *stem) {
   g->stem = stem;
   g->prefix = g->o->prefix && *g->o->prefix ? g->o->prefix : default_prefix(g->a, g->p, stem);
@@ -92,6 +105,7 @@ Status cgen_init(CGen *g, const char *stem) {
   g->upper = c_upper(g->a, g->prefix);
   g->in_names = port_names(g, g->p->inputs.at, g->p->inputs.n, "input");
   g->out_names = port_names(g, g->p->outputs.at, g->p->outputs.n, "output");
+  if (!planned(g->p)) return diag_error(g->d, SPINEC_ERR_INTERNAL, NULL, NULL, "C backend: the program has no memory plan");
   name_kernels(g);
   g->needs = needs_new(g->a);
   return SPINEC_OK;

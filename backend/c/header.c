@@ -16,7 +16,7 @@ static const char *threads_name(spinec_threads t) {
 static void port_list(const CGen *g, Text *t, const Port *ports, int n, const char *const *names, const char *label) {
   for (int i = 0; i < n; i++) {
     text_addf(t, " * %-11s %s: %s ", i ? "" : label, names[i], dt_name(ports[i].dt));
-    shape_text(t, &ports[i].shape);
+    c_shape_text(t, &ports[i].shape);
     if (strcmp(names[i], ports[i].name ? ports[i].name : "")) text_addf(t, " (\"%s\")", c_comment(g->a, ports[i].name, 60));
     text_add(t, "\n");
   }
@@ -42,8 +42,9 @@ void c_head_comment(CGen *g, Text *t) {
   port_list(g, t, p->inputs.at, p->inputs.n, g->in_names, "inputs");
   port_list(g, t, p->outputs.at, p->outputs.n, g->out_names, "outputs");
   text_add(t, " * work        ");
-  c_amount(t, (double)p->macs, "multiply-adds, ");
-  text_addf(t, "%d kernels in %d calls; threads: %s\n * parameters  ", p->kernels.n, p->calls.n, threads_name(g->o->threads));
+  c_amount(t, (double)p->macs, " multiply-adds, ");
+  text_addf(t, "%d kernel%s in %d call%s; threads: %s\n * parameters  ", p->kernels.n, p->kernels.n == 1 ? "" : "s", p->calls.n,
+            p->calls.n == 1 ? "" : "s", threads_name(g->o->threads));
   c_amount(t, (double)p->params, "");
   while (t->n && t->s[t->n - 1] == ' ') t->s[--t->n] = 0;
   text_addf(t, "\n * memory      workspace %lld bytes; ", (long long)p->workspace_bytes);
@@ -110,7 +111,7 @@ static void port_struct(const CGen *g, Text *t, const Port *ports, int n, const 
   text_add(t, "\ntypedef struct {\n");
   for (int i = 0; i < n; i++) {
     text_addf(t, "  %s%s *%s; /* %s ", is_const ? "const " : "", c_type(ports[i].dt), names[i], dt_name(ports[i].dt));
-    shape_text(t, &ports[i].shape);
+    c_shape_text(t, &ports[i].shape);
     if (strcmp(names[i], ports[i].name ? ports[i].name : "")) text_addf(t, ", \"%s\"", c_comment(g->a, ports[i].name, 80));
     text_add(t, " */\n");
   }

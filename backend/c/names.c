@@ -141,7 +141,7 @@ const char *c_kernel_name(const CGen *g, const Kernel *k) {
   return k->name;
 }
 
-void shape_text(Text *t, const Shape *s) {
+void c_shape_text(Text *t, const Shape *s) {
   if (!s->rank) text_add(t, "scalar");
   for (int i = 0; i < s->rank; i++) text_addf(t, "%s%lld", i ? "x" : "", (long long)s->d[i].n);
 }
@@ -151,6 +151,7 @@ void c_amount(Text *t, double x, const char *unit) {
   int p = 0;
   for (; x >= 999.5 && p < 4; p++) x /= 1000;
   int tenths = (int)(x * 10 + 0.5);   /* integers: the locale must not show */
+  if (*unit == ' ' && !p) unit++;
   if (tenths >= 1000 || tenths % 10 == 0) text_addf(t, "%d %s%s", (tenths + 5) / 10, prefix[p], unit);
   else text_addf(t, "%d.%d %s%s", tenths / 10, tenths % 10, prefix[p], unit);
 }

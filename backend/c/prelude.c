@@ -60,7 +60,7 @@ struct Needs {
   Words libc;            /* words that decide on #include lines */
   VEC(Shuffle) shuffles;
   Template scalar, gnu, plain, isa[ISAS];
-  Pieces scalars;
+  Pieces scalars, plain_scalars;   /* the second: only plain C needs them */
   Pieces plain_pieces[MAX_LANES + 1], gnu_pieces[MAX_LANES + 1][BRANCHES];
 };
 
@@ -401,18 +401,18 @@ static bool pieces_have(const Pieces *p, const char *name) {
   return false;
 }
 
-static void add_scalar(Needs *n, const char *name) {
+static void add_scalar(Needs *n, Pieces *list, const char *name) {
   const ScalarType *t, *from;
   if (is_libc_word(name)) words_add(n->a, &n->libc, name);
-  if (pieces_have(&n->scalars, name)) return;
+  if (pieces_have(&n->scalars, name) || pieces_have(list, name)) return;
   const Section *s = find_scalar(n, name, &t, &from);
   if (!s) return;
   Piece p = {.name = name, .s = s, .text = section_text(n->a, s, 0, t, from)};
   const char *at = p.text, *w;
   while ((w = next_identifier(n->a, &at))) {
-    if (strcmp(w, name)) add_scalar(n, w);
+    if (strcmp(w, name)) add_scalar(n, list, w);
   }
-  vec_push(n->a, &n->scalars, p);
+  vec_push(n->a, list, p);
 }
 
 /* Adds a vector piece after what it depends on. branch -1: plain C. Pieces of other widths and scalars are left to their own lists. */
@@ -464,8 +464,10 @@ static int template_order(const Needs *n, const char *name) {
   return s ? (int)(s - n->gnu.at.at) : -1;
 }
 
-static void resolve_width(Needs *n, int lanes) {
-  VEC(const char *) names = {0};
+typedef VEC(const char *) NameList;
+
+static NameList names_of_width(Needs *n, int lanes) {
+  NameList names = {0};
   const char *rest;
   for (int i = 0; i < n->names.at.n; i++) {
     if (vector_split(n->names.at.at[i], &rest) == lanes) vec_push(n->a, &names, n->names.at.at[i]);
@@ -476,13 +478,26 @@ static void resolve_width(Needs *n, int lanes) {
     for (; j > 0 && template_order(n, names.at[j - 1]) > template_order(n, w); j--) names.at[j] = names.at[j - 1];
     names.at[j] = w;
   }
+  return names;
+}
+
+static void resolve_gnu(Needs *n, int lanes) {
+  NameList names = names_of_width(n, lanes);
   for (int i = 0; i < names.n; i++) {
-    add_vector(n, &n->plain_pieces[lanes], -1, lanes, names.at[i]);
     for (int b = 0; b < BRANCHES; b++) {
       if (b == ISAS || isas[b].lanes == lanes) add_vector(n, &n->gnu_pieces[lanes][b], b, lanes, names.at[i]);
     }
   }
   mark_common(n, lanes);
+}
+
+/* asked: how many of the names the kernels need themselves; the rest came with the vectors of GNU C. */
+static void resolve_plain(Needs *n, int lanes, int asked) {
+  NameList names = names_of_width(n, lanes);
+  for (int i = 0; i < names.n; i++) {
+    int at;
+    if (names_find(&n->names.set, names.at[i], strlen(names.at[i]), &at) && at < asked) add_vector(n, &n->plain_pieces[lanes], -1, lanes, names.at[i]);
+  }
 }
 
 static int by_scalar_order(const void *l, const void *r) {
@@ -491,15 +506,22 @@ static int by_scalar_order(const void *l, const void *r) {
   return strcmp(a->name, b->name);
 }
 
-void prelude_resolve(CGen *g) {
-  Needs *n = g->needs;
-  for (int lanes = MAX_LANES; lanes > 1; lanes--) resolve_width(n, lanes);   /* wide ones may need narrower ones */
+static void resolve_scalars(Needs *n, Pieces *list) {
+  const char *rest;
   for (int i = 0; i < n->names.at.n; i++) {
-    const char *rest;
-    if (!vector_split(n->names.at.at[i], &rest)) add_scalar(n, n->names.at.at[i]);
+    if (!vector_split(n->names.at.at[i], &rest)) add_scalar(n, list, n->names.at.at[i]);
   }
   /* scalar.h is in an order in which nothing is used before it is there. */
-  if (n->scalars.n) qsort(n->scalars.at, (size_t)n->scalars.n, sizeof n->scalars.at[0], by_scalar_order);
+  if (list->n) qsort(list->at, (size_t)list->n, sizeof list->at[0], by_scalar_order);
+}
+
+void prelude_resolve(CGen *g) {
+  Needs *n = g->needs;
+  int asked = n->names.at.n;
+  for (int lanes = MAX_LANES; lanes > 1; lanes--) resolve_gnu(n, lanes);   /* wide ones may need narrower ones */
+  resolve_scalars(n, &n->scalars);
+  for (int lanes = MAX_LANES; lanes > 1; lanes--) resolve_plain(n, lanes, asked);
+  resolve_scalars(n, &n->plain_scalars);
 }
 
 bool prelude_uses(const CGen *g, const char *name) { return words_has(&g->needs->libc, name) || pieces_have(&g->needs->scalars, name); }
@@ -569,10 +591,24 @@ static void print_isa_includes(const Needs *n, Text *t) {
   }
 }
 
+static bool is_macro(const Piece *p) { return !strchr(p->s->key, ' '); }
+
+static void print_scalars(const Needs *n, Text *t) {
+  bool functions = false;
+  if (n->scalars.n) text_add(t, "\n");
+  for (int i = 0; i < n->scalars.n; i++) {
+    const Piece *p = &n->scalars.at[i];
+    if (!is_macro(p) && !functions) {
+      text_add(t, "\n/* ---- scalars ---- */\n\n");
+      functions = true;
+    }
+    text_add(t, p->text);
+  }
+}
+
 void prelude_print(CGen *g, Text *t) {
   const Needs *n = g->needs;
-  if (n->scalars.n) text_add(t, "\n/* ---- scalars ---- */\n\n");
-  print_pieces(&n->scalars, false, t);
+  print_scalars(n, t);
   bool vectors = false;
   for (int l = 2; l <= MAX_LANES; l++) vectors = vectors || n->plain_pieces[l].n;
   if (!vectors) return;
@@ -581,6 +617,8 @@ void prelude_print(CGen *g, Text *t) {
             " * -D%s_PLAIN_C takes the standard C version on any compiler. */\n\n"
             "#if defined(%s_PLAIN_C) || !defined(__GNUC__) || __FLT_EVAL_METHOD__ == 1 || __FLT_EVAL_METHOD__ == 2\n",
             g->upper, g->upper);
+  if (n->plain_scalars.n) text_add(t, "\n");
+  print_pieces(&n->plain_scalars, false, t);
   for (int l = 2; l <= MAX_LANES; l++) {
     if (n->plain_pieces[l].n) text_addf(t, "\n/* %d lanes */\n", l);
     print_pieces(&n->plain_pieces[l], false, t);
