@@ -1,0 +1,135 @@
+/* passes/loop/math.c: elementary functions of f32 as arithmetic, for scalars and vectors alike, so that every backend gives the same bits
+ * and can use its vector unit.
+ *
+ * Coefficients: exp and log by the Remez exchange algorithm for the weighted error (relative to the function) on the reduced interval;
+ * tanh and erf as odd rational functions x*P(x^2)/Q(x^2) fitted to smallest relative error by Lawson's iteratively reweighted least
+ * squares (C. L. Lawson 1961), linearised as by Sanathanan and Koerner 1963. Both in 34 to 40 digits, then rounded to f32.
+ *
+ * The order of operands of min and max matters: min(c, x) and max(c, x) let a NaN x through.
+ */
+#include "rewrite.h"
+
+typedef struct Math {
+  Build *b;
+  Type t;                  /* f32, with the lanes of the operand */
+  bool fma;
+} Math;
+
+static Expr *num(const Math *m, double c) { return x_float(m->b, m->t, c); }
+static Expr *num_i(const Math *m, int64_t c) { return x_int(m->b, type_of(DT_I32, m->t.lanes), c); }
+static Expr *let(const Math *m, const char *name, Expr *e) { return s_let(m->b, name, e); }
+static Expr *add(const Math *m, Expr *x, Expr *y) { return x_bin(m->b, X_ADD, x, y); }
+static Expr *sub(const Math *m, Expr *x, Expr *y) { return x_bin(m->b, X_SUB, x, y); }
+static Expr *mul(const Math *m, Expr *x, Expr *y) { return x_bin(m->b, X_MUL, x, y); }
+static Expr *divide(const Math *m, Expr *x, Expr *y) { return x_bin(m->b, X_DIV, x, y); }
+static Expr *shl(const Math *m, Expr *x, int n) { return x_bin(m->b, X_SHL, x, num_i(m, n)); }
+static Expr *shr(const Math *m, Expr *x, int n) { return x_bin(m->b, X_SHR, x, num_i(m, n)); }
+static Expr *as_float(const Math *m, Expr *x) { return x_bitcast(m->b, DT_F32, x); }
+static Expr *as_int(const Math *m, Expr *x) { return x_bitcast(m->b, DT_I32, x); }
+
+static Expr *muladd(const Math *m, Expr *x, Expr *y, Expr *z) { return m->fma ? x_fma(m->b, x, y, z) : add(m, mul(m, x, y), z); }
+
+static Expr *clamp(const Math *m, Expr *x, double lo, double hi) {
+  return x_bin(m->b, X_MIN, num(m, hi), x_bin(m->b, X_MAX, num(m, lo), x));
+}
+
+/* c[0] + c[1]*x + ... by Horner's rule. */
+static Expr *poly(const Math *m, Expr *x, const double *c, int n) {
+  Expr *p = num(m, c[n - 1]);
+  for (int i = n - 2; i >= 0; i--) p = let(m, "p", muladd(m, p, x, num(m, c[i])));
+  return p;
+}
+
+/* exp(x) = 2^n * e^r with n = round(x / ln 2), |r| <= ln(2)/2: *e gets e^r, *n the integer n. Adding 1.5 * 2^23 rounds to an integer and
+ * leaves it in the low bits. */
+static void exp_reduced(const Math *m, Expr *x, Expr **e, Expr **n) {
+  static const double c[] = {0.49999994, 0.166665092, 0.0416685268, 0.00837013498, 0.0013811664};
+  const double magic = 12582912, ln2_hi = 0.693359375, ln2_lo = -2.12194440054690583e-4;
+  Expr *t = let(m, "t", muladd(m, x, num(m, 1.44269504088896341), num(m, magic)));
+  Expr *k = let(m, "k", sub(m, t, num(m, magic)));
+  Expr *r = let(m, "r", muladd(m, k, num(m, -ln2_hi), x));
+  r = let(m, "r", muladd(m, k, num(m, -ln2_lo), r));
+  Expr *p = poly(m, r, c, COUNTOF(c));
+  *e = let(m, "e", add(m, muladd(m, mul(m, r, r), p, r), num(m, 1)));
+  *n = let(m, "n", sub(m, as_int(m, t), num_i(m, 0x4b400000)));
+}
+
+/* 2^n for -126 <= n <= 127. */
+static Expr *power_of_two(const Math *m, Expr *n) { return as_float(m, shl(m, add(m, n, num_i(m, 127)), 23)); }
+
+/* In two factors, so that denormal results are reached and overflow is. */
+static Expr *expand_exp(const Math *m, Expr *x) {
+  Expr *e, *n;
+  exp_reduced(m, let(m, "x", clamp(m, x, -104, 89)), &e, &n);
+  Expr *half = let(m, "n", shr(m, n, 1));
+  return mul(m, mul(m, e, power_of_two(m, half)), power_of_two(m, sub(m, n, half)));
+}
+
+/* 1 / (1 + exp(-x)). exp(-x) may overflow but what would be denormal counts as nothing: one factor, for e*2, does. */
+static Expr *expand_sigmoid(const Math *m, Expr *x) {
+  Expr *e, *n;
+  exp_reduced(m, let(m, "x", clamp(m, x_un(m->b, X_NEG, x), -86, 89)), &e, &n);
+  Expr *scale = power_of_two(m, sub(m, n, num_i(m, 1)));
+  return divide(m, num(m, 1), muladd(m, add(m, e, e), scale, num(m, 1)));
+}
+
+/* x = 2^e * (1 + f), sqrt(1/2) <= 1 + f < sqrt(2); log(1 + f) = f - f^2/2 + f^3 * p(f). */
+static Expr *expand_log(const Math *m, Expr *x) {
+  static const double c[] = {0.333333313, -0.250008374, 0.200012982, -0.16622813, 0.141996399, -0.13163732, 0.127792403, -0.0764731318};
+  const double ln2_hi = 0.693359375, ln2_lo = -2.12194440054690583e-4, smallest_normal = 0x1p-126;
+  const int64_t root_half = 0x3f3504f3;
+  Expr *denormal = let(m, "m", x_bin(m->b, X_LT, x, num(m, smallest_normal)));
+  Expr *bits = let(m, "i", as_int(m, x_select(m->b, denormal, mul(m, x, num(m, 8388608)), x)));
+  Expr *e = let(m, "i", shr(m, sub(m, bits, num_i(m, root_half)), 23));
+  Expr *f = let(m, "f", sub(m, as_float(m, sub(m, bits, shl(m, e, 23))), num(m, 1)));
+  Expr *k = let(m, "k", sub(m, x_cast(m->b, DT_F32, e), x_select(m->b, denormal, num(m, 23), num(m, 0))));
+  Expr *z = let(m, "z", mul(m, f, f));
+  Expr *y = let(m, "y", mul(m, mul(m, f, z), poly(m, f, c, COUNTOF(c))));
+  y = let(m, "y", muladd(m, k, num(m, ln2_lo), y));
+  y = let(m, "y", add(m, f, muladd(m, z, num(m, -0.5), y)));
+  y = muladd(m, k, num(m, ln2_hi), y);
+  Expr *inf = num(m, INFINITY);
+  Expr *nonpositive = x_select(m->b, x_bin(m->b, X_EQ, x, num(m, 0)), num(m, -INFINITY), num(m, NAN));
+  y = x_select(m->b, x_bin(m->b, X_LT, x, inf), y, inf);
+  return x_select(m->b, x_bin(m->b, X_GT, x, num(m, 0)), y, nonpositive);
+}
+
+/* x * P(x^2) / Q(x^2), Q's constant term being 1, for |x| <= limit; beyond, the result is +-1. */
+static Expr *odd_rational(const Math *m, Expr *x, double limit, const double *p, int np, const double *q, int nq) {
+  x = let(m, "x", clamp(m, x, -limit, limit));
+  Expr *z = let(m, "z", mul(m, x, x));
+  Expr *top = let(m, "y", mul(m, x, poly(m, z, p, np)));
+  return clamp(m, divide(m, top, poly(m, z, q, nq)), -1, 1);
+}
+
+static Expr *expand_tanh(const Math *m, Expr *x) {
+  static const double p[] = {1, 0.130840167, 0.0031039631, 1.11543759e-05, -2.022548e-08, 5.27806063e-11, -8.48897368e-14};
+  static const double q[] = {1, 0.464173436, 0.0244952049, 0.000254615501};
+  return odd_rational(m, x, 9, p, COUNTOF(p), q, COUNTOF(q));
+}
+
+static Expr *expand_erf(const Math *m, Expr *x) {
+  static const double p[] = {1.12837911, 0.19154793, 0.0528751351, 0.0038080595, 0.000284685404, 2.02592673e-06};
+  static const double q[] = {1, 0.50308764, 0.114558645, 0.0150548872, 0.00117070088, 3.78318728e-05};
+  return odd_rational(m, x, 3.95, p, COUNTOF(p), q, COUNTOF(q));
+}
+
+bool math_expands(XOp op, Type t) {
+  if (op == X_SIGMOID) return t.dt == DT_F32 || t.dt == DT_F64;
+  return t.dt == DT_F32 && (op == X_EXP || op == X_LOG || op == X_TANH || op == X_ERF);
+}
+
+Expr *math_expand(Build *b, XOp op, Expr *x, bool fma) {
+  Math m = {b, x->type, fma};
+  x = s_let(b, "x", x);
+  switch ((int)op) {
+  case X_EXP: return expand_exp(&m, x);
+  case X_LOG: return expand_log(&m, x);
+  case X_TANH: return expand_tanh(&m, x);
+  case X_ERF: return expand_erf(&m, x);
+  case X_SIGMOID:
+    if (x->type.dt == DT_F32) return expand_sigmoid(&m, x);
+    return divide(&m, num(&m, 1), add(&m, num(&m, 1), x_un(b, X_EXP, x_un(b, X_NEG, x))));
+  }
+  return x_un(b, op, x);
+}
