@@ -132,12 +132,12 @@ static inline void op_refuse(const char *text, const char *because) {
   op_close(&r);
 }
 
-/* Text with numbers in it, valid until the next call but three. */
+/* Text with numbers in it, valid for the next fifteen calls. */
 static inline const char *op_text(const char *fmt, ...) PRINTF_LIKE(1, 2);
 static inline const char *op_text(const char *fmt, ...) {
-  static char s[4][4096];
+  static char s[16][4096];
   static int next;
-  next = (next + 1) % 4;
+  next = (next + 1) % 16;
   va_list ap;
   va_start(ap, fmt);
   int n = vsnprintf(s[next], sizeof s[next], fmt, ap);
