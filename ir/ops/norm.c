@@ -61,7 +61,7 @@ static void write_row(Lower *l, Rows *r, Expr *j, int lanes, Expr *count) {
     at.count = count;
   }
   Expr *e;
-  if (r->n->op == OP_LogSoftmax) e = x_sub(b, row_term(l, &j, lanes, count, r), r->bias);
+  if (r->n->op == OP_LogSoftmax) e = x_sub(b, x_bin(b, X_SUB, row_term(l, &j, lanes, count, r), r->max), r->bias);
   else if (r->scratch) e = x_bin(b, X_DIV, x_load(b, r->scratch, x_muli(b, j, r->along ? 1 : lanes), lanes), r->bias);
   else e = x_bin(b, X_DIV, x_un(b, X_EXP, x_bin(b, X_SUB, row_term(l, &j, lanes, count, r), r->max)), r->bias);
   lower_finish(l, r->n, x_cast(b, r->x->dt, e), &at);
@@ -75,7 +75,7 @@ static void softmax_place(Lower *l, const At *at, void *user) {
   Type t = type_of(r->acc, r->along ? r->lanes : at->lanes);
   r->max = s_let(b, "max", fold_nest(l, FOLD_MAX, t, &r->count, 1, r->along, row_term, r));
   r->bias = s_let(b, "sum", fold_nest(l, FOLD_SUM, t, &r->count, 1, r->along, exp_term, r));
-  if (r->n->op == OP_LogSoftmax) r->bias = s_let(b, "bias", x_add(b, r->max, x_un(b, X_LOG, r->bias)));
+  if (r->n->op == OP_LogSoftmax) r->bias = s_let(b, "bias", x_un(b, X_LOG, r->bias));
   int64_t step = r->along ? r->lanes : 1, whole = r->count / step * step;
   if (whole > 0) {
     Expr *j = s_for(b, "j", x_idx(b, 0), x_idx(b, whole), step);
