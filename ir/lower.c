@@ -324,8 +324,13 @@ void lower_store(Lower *l, Value *v, const At *at, Expr *e) {
     return;
   }
   if (whole_blocks(&s, at)) step = 1;   /* even of a single channel */
-  if (step == 0) ice(l->g, l->node, "lower_store", "%d lanes along an extent of 1", at->lanes);
-  s_store_part(b, y, i, x_splat(b, e, at->lanes), whole_blocks(&s, at) ? NULL : at->count, step == 1 ? NULL : x_idx(b, step));
+  Expr *count = whole_blocks(&s, at) ? NULL : at->count;
+  if (step == 0) {
+    if (!count) ice(l->g, l->node, "lower_store", "%d lanes along an extent of 1", at->lanes);
+    count = x_idx(b, 1);   /* all there can be */
+    step = 1;
+  }
+  s_store_part(b, y, i, x_splat(b, e, at->lanes), count, step == 1 ? NULL : x_idx(b, step));
 }
 
 /* ---- bodies ---- */

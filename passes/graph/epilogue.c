@@ -45,8 +45,10 @@ static bool elementwise(const Node *n) {
 
 static int steps_of(const Node *n) { return n->op == OP_Map ? n->nbody : 1; }
 
+/* What was to be stored as a can be stored as b: blocked results are as easily written PLAIN. */
 static bool same_place(const Value *a, const Value *b) {
-  return shape_equal(&a->shape, &b->shape) && a->layout.kind == b->layout.kind && a->layout.block == b->layout.block;
+  if (!shape_equal(&a->shape, &b->shape)) return false;
+  return b->layout.kind == LAYOUT_PLAIN || (a->layout.kind == b->layout.kind && a->layout.block == b->layout.block);
 }
 
 static bool member(const Group *gr, const Node *n) {
@@ -267,6 +269,7 @@ static void move_producer(Epilogue *e, Node *p, Node *sink, const Body *b) {
   p->body = b->step;
   p->nbody = b->nstep;
   p->out[0]->dt = b->step[b->nstep - 1].dt;
+  p->out[0]->layout = sink->out[0]->layout;
 }
 
 /* Makes one node of the group and its producer; NULL if there is nothing to join. */

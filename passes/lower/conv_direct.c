@@ -41,17 +41,34 @@ typedef struct Emit {
 
 /* ---- planning ---- */
 
+static void spatial(const Value *v, int64_t *h, int64_t *w) {
+  const Shape *s = &v->shape;
+  *h = s->rank >= 2 ? s->d[s->rank - 2].n : 1;
+  *w = s->rank >= 1 ? s->d[s->rank - 1].n : 1;
+}
+
 static bool can_flatten(const Node *n, const ConvShape *s) {
   if (s->kh != 1 || s->kw != 1 || s->sh != 1 || s->sw != 1 || s->oh != s->h || s->ow != s->iw || s->ph || s->pw) return false;
   for (int k = 0; k < n->nbody; k++)
     for (int j = 0; j < n->body[k].nargs; j++)
       if (n->body[k].arg[j].kind == ARG_IN && n->body[k].arg[j].up) return false;
-  for (int i = n->ncore; i < n->nin; i++) {
-    const Shape *v = &n->in[i]->shape;   /* a body operand must be the whole image, or the same at every pixel */
-    int64_t h = v->rank >= 2 ? v->d[v->rank - 2].n : 1, w = v->rank >= 1 ? v->d[v->rank - 1].n : 1;
+  for (int i = n->ncore; i < n->nin; i++) {   /* a body operand must be the whole image, or the same at every pixel */
+    int64_t h, w;
+    spatial(n->in[i], &h, &w);
     if (!(h == s->oh && w == s->ow) && !(h == 1 && w == 1)) return false;
   }
   return true;
+}
+
+/* Places of v, whose pixels are those of the output, are given with all pixels in one row. */
+static void see_flat(Lower *l, const Value *v) {
+  int64_t h, w;
+  spatial(v, &h, &w);
+  if (v->shape.rank < 2 || h * w == 1) return;
+  Shape flat = v->shape;
+  flat.d[flat.rank - 2] = dim_of(1);
+  flat.d[flat.rank - 1] = dim_of(h * w);
+  lower_see_as(l, v, &flat, v->layout);
 }
 
 static int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -347,6 +364,10 @@ bool conv_direct(Lower *l, const Node *n) {
   Expr *r = lower_range(l, "r", given.n * p->strips * p->groups);
   e.x = lower_in(l, given.x);
   e.affine = conv_affine(l, &given);
+  if (p->flat) {
+    see_flat(l, given.y);
+    for (int i = n->ncore; i < n->nin; i++) see_flat(l, n->in[i]);
+  }
   conv_allow_in_place(l, n, &given);
   Expr *group = p->groups == 1 ? x_idx(b, 0) : s_let(b, "kg", x_remi(b, r, p->groups));
   Expr *rest = p->groups == 1 ? r : s_let(b, "rs", x_divi(b, r, p->groups));
