@@ -624,7 +624,8 @@ void prelude_print(CGen *g, Text *t) {
     print_pieces(&n->plain_pieces[l], false, t);
   }
   for (int i = 0; i < n->shuffles.n; i++) print_shuffle(n, &n->shuffles.at[i], true, t);
-  text_add(t, "\n#else\n");
+  text_add(t, "\n#else\n"
+              "#pragma GCC diagnostic ignored \"-Wpsabi\" /* vectors wider than the machine's: none crosses a call, all is inlined */\n");
   print_isa_includes(n, t);
   for (int l = 2; l <= MAX_LANES; l++) print_gnu_width(n, l, t);
   for (int i = 0; i < n->shuffles.n; i++) print_shuffle(n, &n->shuffles.at[i], false, t);

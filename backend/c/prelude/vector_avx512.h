@@ -1,4 +1,5 @@
 /* vector_avx512.h: what vector_gnu.h does less well for 16 lanes with AVX-512. A mask is one bit per lane.
+ * maskz forms with all lanes set are the plain instructions; the plain forms of gcc 12's header warn of uninitialised values in C++.
  *
  * A template, read by prelude.c; see there for what the marks mean. Text above the first mark is not printed.
  */
@@ -26,9 +27,9 @@ INLINE void vNm_store_part_stride(uint8_t *p, vNm a, ptrdiff_t n, ptrdiff_t s) {
   for (ptrdiff_t i = 0; i < n && i < 16; i++) p[i * s] = (uint8_t)((unsigned)a >> i & 1u);
 }
 //@ vNf_$1 ; min ; max
-INLINE vNf vNf_$1(vNf a, vNf b) { return _mm512_$1_ps(a, b); }
+INLINE vNf vNf_$1(vNf a, vNf b) { return _mm512_maskz_$1_ps(0xffff, a, b); }
 //@ vNi_$1 ; min ; max
-INLINE vNi vNi_$1(vNi a, vNi b) { return (vNi)_mm512_$1_epi32((__m512i)a, (__m512i)b); }
+INLINE vNi vNi_$1(vNi a, vNi b) { return (vNi)_mm512_maskz_$1_epi32(0xffff, (__m512i)a, (__m512i)b); }
 //@ vNf_$1 ; lt LT_OQ ; le LE_OQ ; gt GT_OQ ; ge GE_OQ ; eq EQ_OQ ; ne NEQ_UQ
 INLINE vNm vNf_$1(vNf a, vNf b) { return _mm512_cmp_ps_mask(a, b, _CMP_$2); }
 //@ vNi_$1 ; lt LT ; le LE ; gt NLE ; ge NLT ; eq EQ ; ne NE
@@ -42,11 +43,11 @@ INLINE vNm vNm_select(vNm m, vNm a, vNm b) { return (vNm)((m & a) | (~(unsigned)
 //@ vNf_fma
 INLINE vNf vNf_fma(vNf a, vNf b, vNf c) { return _mm512_fmadd_ps(a, b, c); }
 //@ vNf_sqrt
-INLINE vNf vNf_sqrt(vNf a) { return _mm512_sqrt_ps(a); }
+INLINE vNf vNf_sqrt(vNf a) { return _mm512_maskz_sqrt_ps(0xffff, a); }
 //@ vNf_$1 ; round NEAREST_INT ; floor NEG_INF ; ceil POS_INF ; trunc ZERO
-INLINE vNf vNf_$1(vNf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_$2 | _MM_FROUND_NO_EXC); }
+INLINE vNf vNf_$1(vNf a) { return _mm512_maskz_roundscale_ps(0xffff, a, _MM_FROUND_TO_$2 | _MM_FROUND_NO_EXC); }
 //@ vNi_abs
-INLINE vNi vNi_abs(vNi a) { return (vNi)_mm512_abs_epi32((__m512i)a); }
+INLINE vNi vNi_abs(vNi a) { return (vNi)_mm512_maskz_abs_epi32(0xffff, (__m512i)a); }
 //@ vNm_$1 ; and & ; or | ; xor ^
 INLINE vNm vNm_$1(vNm a, vNm b) { return (vNm)(a $2 b); }
 //@ vNm_not
