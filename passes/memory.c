@@ -288,6 +288,7 @@ bool pass_memory(Program *p, Ctx *c) {
   int64_t bound = live_set(&m, m.live, false);
   p->workspace_bytes = m.n ? choose_offsets(&m, bound) : 0;
   check(&m, p->workspace_bytes);
+  program_layout_weights(p);
   for (int i = 0; i < p->buffers.n; i++)
     if (m.block_of[i] >= 0) p->buffers.at[i].offset = m.block[m.block_of[i]].offset;
   int shared = 0;
