@@ -18,7 +18,10 @@ NORETURN static void misuse(Build *b, const char *what) {
   Fail *f = arena_fail(b->arena);
   Status s = diag_error(f ? f->diag : NULL, SPINEC_ERR_INTERNAL, NULL, NULL, "kernel '%s' (%s): %s", b->k->name ? b->k->name : "?",
                         b->k->what ? b->k->what : "", what);
-  if (!f) abort();
+  if (!f) {
+    fprintf(stderr, "spinec: %s\n", what);
+    abort();
+  }
   f->status = s;
   longjmp(f->env, 1);
 }
