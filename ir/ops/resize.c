@@ -130,6 +130,11 @@ static Expr *sum_taps(Lower *l, Resize *r, int d) {
 static void finish(Lower *l, Resize *r, const At *at, Expr *e) {
   Build *b = &l->b;
   DType t = r->x->dt;
+  if (!dt_is_float(t) && r->acc != t) {   /* integers truncate: not what rounding left just short of one */
+    Type f = e->type;
+    e = s_let(b, "e", e);
+    e = x_add(b, e, x_select(b, x_bin(b, X_LT, e, x_num(b, f, 0)), x_float(b, f, -1e-4), x_float(b, f, 1e-4)));
+  }
   e = x_cast(b, t, e);
   for (int d = 0; d < at->rank; d++) {
     if (!r->axis[d].outside) continue;
@@ -197,7 +202,7 @@ static void resize_row(Lower *l, const At *place, void *user) {
 
 static DType resize_acc(const ResizeAttr *a, DType t) {
   if (a->mode == RESIZE_NEAREST) return t;
-  return t == DT_F64 || (dt_is_int(t) && dt_size(t) >= 4) ? DT_F64 : DT_F32;
+  return t == DT_F64 || (dt_is_int(t) && dt_size(t) >= 2) ? DT_F64 : DT_F32;
 }
 
 void lower_resize(Lower *l, const Node *n) {
