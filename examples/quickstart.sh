@@ -77,7 +77,7 @@ build_spinec() {
 step "build spinec" "$out/build.log" build_spinec
 
 if stale "$out/model.onnx" $bin/spinenet-gen; then
-  step "write the network" "$out/model.log" $bin/spinenet-gen --variant "$variant" --head retinanet --size "$size" -o "$out/model.onnx"
+  step "write the network" "$out/model.log" $bin/spinenet-gen --variant "$variant" --head retinanet --size "$size" --keep-bn -o "$out/model.onnx"
 fi
 
 remember "$out/picture.source" "${picture:-scene}"
@@ -89,34 +89,43 @@ if stale "$out/input.npy" $bin/picture "$out/picture.source" ${picture:+"$pictur
   fi
 fi
 
-remember "$out/target" "$target"
-if stale "$out/spinenet.c" "$out/model.onnx" $bin/spinec "$out/target"; then
-  step "compile the network to C" "$out/compile.log" \
-    $bin/spinec compile "$out/model.onnx" --target "$target" --weights obj --prefix spinenet -o "$out/spinenet.c"
-  echo "$spent" >"$out/compile.ns"
-fi
-
-# The compiler flags for the target are those the generated file asks for.
-flags=$(sed -n 's/^ \* compile  *cc \(.*\) *-c spinenet\.c$/\1/p' "$out/spinenet.c")
-[ -n "$flags" ] || fail "$out/spinenet.c names no compiler flags"
-remember "$out/cc" "$cc $flags"
-build_detect() {
-  # shellcheck disable=SC2086
-  $cc -std=c11 $flags -I"$out" -o "$out/detect" examples/quickstart/detect.c "$out/spinenet.c" "$out/spinenet_weights.S" -lm
+# make_program DIR TEXT OPTION...: the network as C in DIR, and a program around it.
+make_program() {
+  dir=$1 kind=$2
+  shift 2
+  mkdir -p "$dir"
+  remember "$dir/options" "$*"
+  if stale "$dir/spinenet.c" "$out/model.onnx" $bin/spinec "$dir/options"; then
+    step "compile the network to C$kind" "$dir/compile.log" \
+      $bin/spinec compile "$out/model.onnx" "$@" --quiet --weights obj --prefix spinenet -o "$dir/spinenet.c"
+    echo "$spent" >"$dir/compile.ns"
+  fi
+  # The compiler flags for the target are those the generated file asks for.
+  flags=$(sed -n 's/^ \* compile  *cc \(.*\) *-c spinenet\.c$/\1/p' "$dir/spinenet.c")
+  [ -n "$flags" ] || fail "$dir/spinenet.c names no compiler flags"
+  remember "$dir/cc" "$cc $flags"
+  if stale "$dir/detect" "$dir/spinenet.c" examples/quickstart/detect.c "$dir/cc"; then
+    # shellcheck disable=SC2086
+    step "build the program with $cc$kind" "$dir/cc.log" \
+      $cc -std=c11 $flags -I"$dir" -o "$dir/detect.new" examples/quickstart/detect.c "$dir/spinenet.c" "$dir/spinenet_weights.S" -lm
+    mv "$dir/detect.new" "$dir/detect"
+    echo "$spent" >"$dir/cc.ns"
+  fi
 }
-if stale "$out/detect" "$out/spinenet.c" examples/quickstart/detect.c "$out/cc"; then
-  rm -f "$out/detect"
-  step "build the program with cc" "$out/cc.log" build_detect
-  echo "$spent" >"$out/cc.ns"
-fi
+make_program "$out" "" --target "$target"
+make_program "$out/plain" ", not optimised" --target "$target" -O0
 
 step "run it" "$out/run.txt" "$out/detect" "$out/input.npy" "$out"
+if stale "$out/plain/run.txt" "$out/plain/detect" "$out/input.npy"; then
+  step "run the one not optimised" "$out/plain/run.log" "$out/plain/detect" "$out/input.npy" "$out/plain"
+  mv "$out/plain/run.log" "$out/plain/run.txt"
+fi
 
 # The reference shares neither passes nor C with the program: the imported network in plain loops, interpreted.
 check() {
   set --
   for level in 3 4 5 6 7; do set -- "$@" --expect "cls$level=$out/cls$level.npy" --expect "box$level=$out/box$level.npy"; done
-  $bin/spinec verify "$out/model.onnx" -O0 --backend interp --input "input=$out/input.npy" "$@"
+  $bin/spinec verify "$out/model.onnx" -O0 --backend interp --threads "$(nproc)" --input "input=$out/input.npy" "$@"
 }
 if stale "$out/check.txt" "$out/detect" "$out/input.npy"; then
   rm -f "$out/check.txt"
@@ -127,13 +136,13 @@ fi
 
 # ---- what was measured ----
 
-if stale "$out/inspect.json" "$out/model.onnx" $bin/spinec "$out/target"; then
+if stale "$out/inspect.json" "$out/model.onnx" $bin/spinec "$out/options"; then
   $bin/spinec inspect "$out/model.onnx" --target "$target" --quiet --json >"$out/inspect.json.new"
   mv "$out/inspect.json.new" "$out/inspect.json"
 fi
 bytes() { cat "$@" | wc -c; }
 ms_in() { awk '{ printf "%.0f", $1 / 1e6 }' "$1"; }
-ran() { sed -n "s/^$1 //p" "$out/run.txt"; }
+median() { sed -n "s/^ms_median //p" "$1"; }
 inspected() { sed -n "s/^  \"$1\": \([0-9]*\),*$/\1/p" "$out/inspect.json"; }
 cpu=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo 2>/dev/null | head -n 1)
 error=$(awk '{ for (i = 1; i < NF; i++) if ($(i + 1) == "of" && $(i + 2) == "magnitude" && $i > e) e = $i } END { printf "%.2g", e }' "$out/check.txt")
@@ -150,15 +159,15 @@ error=$(awk '{ for (i = 1; i < NF; i++) if ($(i + 1) == "of" && $(i + 2) == "mag
   echo "compile_ms $(ms_in "$out/compile.ns")"
   echo "cc_ms $(ms_in "$out/cc.ns")"
   echo "error $error"
-  echo "check all 10 outputs compared with the interpreter running the unoptimised network"
-  echo "bar $(ran ms_median) generated C, 1 thread"
-  echo "bar $(ms_in "$out/check.ns") interpreter, unoptimised network"
+  echo "check all 10 outputs against the interpreter of the network as imported, not optimised"
+  echo "bar $(median "$out/run.txt") generated C"
+  echo "bar $(median "$out/plain/run.txt") generated C, not optimised (-O0)"
 } >"$out/facts"
 $bin/picture show "$out/facts" "$out/picture.png" "$out" "$out/result.png"
 
-awk -v dir="$out" -v libraries="$(ldd "$out/detect" 2>/dev/null | sed -n 's/^[[:space:]]*\(lib[a-z]*\)\.so.*/\1/p' | tr '\n' ' ')" '
+awk -v dir="$out" -v plain="$(median "$out/plain/run.txt")" -v libraries="$(ldd "$out/detect" 2>/dev/null | sed -n 's/^[[:space:]]*\(lib[a-z]*\)\.so.*/\1/p' | tr '\n' ' ')" '
   { name = $1; sub(/^[^ ]* /, ""); v[name] = $0 }
-  function row(head, text) { printf "  %-12s %s\n", head, text }
+  function row(head, text) { printf "  %-14s %s\n", head, text }
   END {
     print ""
     row("network", sprintf("%.1f M parameters, %.2f G multiply-adds per picture", v["params"] / 1e6, v["macs"] / 1e9))
@@ -166,6 +175,7 @@ awk -v dir="$out" -v libraries="$(ldd "$out/detect" 2>/dev/null | sed -n 's/^[[:
     row("program", sprintf("%.1f MB, %.1f MB workspace, links %s", v["program_bytes"] / 1e6, v["workspace_bytes"] / 1e6, libraries ? libraries : "libm"))
     row("made for", v["target"])
     row("time", sprintf("%.1f ms per picture on one thread, %.0f GFLOP/s (median of %d)", v["ms_median"], 2 * v["macs"] / v["ms_median"] / 1e6, v["runs"]))
+    row("not optimised", sprintf("%s ms (spinec -O0, the same cc)", plain))
     row("check", sprintf("largest error %s of magnitude; %s", v["error"], v["check"]))
     row("look at", dir "/result.png")
   }' "$out/facts"

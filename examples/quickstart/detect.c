@@ -75,9 +75,9 @@ static int ascending(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-/* One inference to warm up, then until two seconds have passed, at least 5 and at most 100. */
+/* One inference to warm up, then until two seconds have passed, at least 3 and at most 100. */
 static void run_and_time(void) {
-  enum { AT_LEAST = 5, AT_MOST = 100 };
+  enum { AT_LEAST = 3, AT_MOST = 100 };
   const spinenet_inputs in = {input};
 #define MEMBER(name, NAME) .name = name,
   const spinenet_outputs out = {OUTPUTS(MEMBER)};

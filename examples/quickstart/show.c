@@ -168,7 +168,7 @@ static float draw_row(Image *im, float x, float y, float w, const char *name, co
 
 static void draw_table(Image *im, const Facts *f, float x, float y, float w) {
   static const struct { const char *name, *fact, *unit; } rows[] = {
-      {"parameters", "params", ""}, {"multiply-adds", "macs", ""}, {"weights, packed", "weight_bytes", "B"}, {"workspace", "workspace_bytes", "B"},
+      {"parameters", "params", ""}, {"multiply-adds", "macs", ""}, {"weights, transformed", "weight_bytes", "B"}, {"workspace", "workspace_bytes", "B"},
       {"C source", "source_bytes", "B"}, {"program with weights", "program_bytes", "B"},
   };
   char s[64];
