@@ -109,6 +109,16 @@ static void grid_sample(void **state) {
   op_refuse("graph \"t\" { input %x: f32[1,1,4,4] input %g: f32[2,2,2,2] %y = GridSample(%x, %g) {mode=linear} output %y }", "does not fit the input");
 }
 
+/* Half way between two elements: to the even one over two axes, away from zero over three. */
+static void nearest_ties(void **state) {
+  (void)state;
+  const float x[3] = {1, 2, 3}, v2[4] = {-0.5f, -1, 0.5f, -1}, want2[2] = {1, 3}, v3[6] = {-0.5f, -1, -1, 0.5f, -1, -1}, want3[2] = {2, 3};
+  op_check("graph \"t\" { input %x: f32[1,1,1,3] input %g: f32[1,1,2,2] %y = GridSample(%x, %g) {mode=nearest, padding=border, align_corners=true} "
+           "output %y }", (const void *[]){x, v2}, (const void *[]){want2}, 0);
+  op_check("graph \"t\" { input %x: f32[1,1,1,1,3] input %g: f32[1,1,1,2,3] %y = GridSample(%x, %g) {mode=nearest, padding=border, align_corners=true} "
+           "output %y }", (const void *[]){x, v3}, (const void *[]){want3}, 0);
+}
+
 /* ---- regions ---- */
 
 typedef struct Roi { int n, c, h, w, rois, oh, ow, ratio; double scale; bool half, max; } Roi;
@@ -216,6 +226,6 @@ static void max_roi_pool(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(grid_sample), cmocka_unit_test(roi_align), cmocka_unit_test(max_roi_pool)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(grid_sample), cmocka_unit_test(nearest_ties), cmocka_unit_test(roi_align), cmocka_unit_test(max_roi_pool)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
