@@ -20,9 +20,10 @@ static uint64_t mix(uint64_t seed, uint64_t i) {
   return z ^ z >> 31;
 }
 
-/* Element i of an opaque constant. The first 16 carry four bits of the seed each (of a bool: one), the others are pseudo-random. */
+/* Element i of an opaque constant. The first 16 carry four bits of the seed each, the others are pseudo-random. Of a bool they carry one,
+ * and the seed has 16 bits. */
 static void opaque_element(void *data, DType dt, int64_t i, int64_t at, uint64_t seed) {
-  if (dt == DT_BOOL) data_set_i(data, dt, at, (int64_t)((i < 16 ? seed >> i : mix(seed, (uint64_t)i)) & 1));
+  if (dt == DT_BOOL) data_set_i(data, dt, at, (int64_t)((i < 16 ? seed >> i : mix(seed & 0xffff, (uint64_t)i)) & 1));
   else if (!dt_is_float(dt)) data_set_i(data, dt, at, (int64_t)((i < 16 ? seed >> 4 * i : mix(seed, (uint64_t)i)) & 15) - (dt_is_signed(dt) ? 8 : 0));
   else if (i < 16) data_set_f(data, dt, at, ((double)(seed >> 4 * i & 15) * 2 - 15) / 16);
   else data_set_f(data, dt, at, (double)(mix(seed, (uint64_t)i) >> 41) / (1 << 22) - 1);

@@ -5,8 +5,8 @@
  *                    are equal, the two are one block
  *   3. offsets       several greedy orders (size, area, lifetime, start; the breadth of calls as in Pisarchyk and Lee, "Efficient Memory
  *                    Management for Deep Neural Net Inference", 2020), each block at the lowest gap that fits or the tightest; then the
- *                    best order is improved by moving the block that ends highest to the front. The smallest workspace wins; the search
- *                    ends early when it meets the lower bound.
+ *                    best order is improved by moving the block that ends highest before others. The smallest workspace wins; the
+ *                    search ends early when it meets the lower bound.
  *   4. check         no two blocks that live at the same time overlap
  *
  * All decisions follow from sizes and positions, so the same program gets the same plan.
@@ -18,7 +18,8 @@
 
 #define ALIGNMENT 64
 #define ROUND_UP(n) (((n) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT)
-#define SEARCH_WORK 20000000   /* block comparisons the improvement may spend */
+#define SEARCH_WORK 40000000   /* steps the improvement may spend */
+#define PAIRS_MAX 4000000      /* of blocks that meet, above which there is none */
 
 typedef struct Piece {
   int64_t size, exact;      /* rounded up; as asked for */
@@ -33,7 +34,6 @@ typedef struct Plan {
   Piece *block;
   int n;
   int64_t *live;            /* by call: bytes alive, rounded */
-  int64_t work;
 } Plan;
 
 NORETURN static void broken(Program *p, const char *what) {
@@ -176,29 +176,33 @@ static void sort_blocks(const Plan *m, Order o, int *order) {
 
 static bool meet(const Piece *a, const Piece *b) { return a->first <= b->last && b->first <= a->last; }
 
-/* Offsets for the blocks in this order, each in the lowest gap (or the tightest) between those placed that live at the same time.
- * placed: scratch for m->n. Gives the bytes needed; stops above `limit`. */
-static int64_t place(Plan *m, const int *order, bool tightest, int *placed, int64_t limit) {
+/* Where b goes beside n blocks that live with it, given by offset: the lowest gap that fits, or the tightest. */
+static int64_t lowest_gap(const Plan *m, const Piece *b, const int *near, int n, bool tightest) {
+  int64_t end = 0, at = -1, slack = INT64_MAX;
+  for (int i = 0; i < n; i++) {
+    const Piece *o = &m->block[near[i]];
+    int64_t gap = o->offset - end - b->size;
+    if (gap >= 0 && gap < slack) {
+      at = end;
+      slack = gap;
+      if (!tightest) break;
+    }
+    end = MAXI(end, o->offset + o->size);
+  }
+  return at >= 0 ? at : end;
+}
+
+/* Offsets for the blocks in this order; gives the bytes needed, and stops above `limit`. placed, near: scratch for m->n. */
+static int64_t place(Plan *m, const int *order, bool tightest, int *placed, int *near, int64_t limit) {
   int64_t top = 0;
   for (int k = 0; k < m->n; k++) {
     Piece *b = &m->block[order[k]];
-    int64_t end = 0, at = -1, slack = INT64_MAX;
-    for (int j = 0; j < k; j++) {
-      const Piece *o = &m->block[placed[j]];   /* by offset */
-      if (!meet(b, o)) continue;
-      int64_t gap = o->offset - end - b->size;
-      if (gap >= 0 && gap < slack) {
-        at = end;
-        slack = gap;
-        if (!tightest) break;
-      }
-      end = MAXI(end, o->offset + o->size);
-    }
-    m->work += k;
-    b->offset = at >= 0 ? at : end;
+    int n = 0, j = k;
+    for (int i = 0; i < k; i++)
+      if (meet(b, &m->block[placed[i]])) near[n++] = placed[i];
+    b->offset = lowest_gap(m, b, near, n, tightest);
     top = MAXI(top, b->offset + b->size);
     if (top > limit) return top;
-    int j = k;
     for (; j > 0 && m->block[placed[j - 1]].offset > b->offset; j--) placed[j] = placed[j - 1];
     placed[j] = order[k];
   }
@@ -209,30 +213,123 @@ static void keep(const Plan *m, int64_t *best) {
   for (int i = 0; i < m->n; i++) best[i] = m->block[i].offset;
 }
 
-/* Moves the block that ends highest to a random earlier place in the order, and keeps the order if it needs no more than before. */
-static int64_t improve(Plan *m, int *order, bool tightest, int64_t top, int64_t bound, int64_t *best, int *placed) {
-  uint32_t random = 2463534242u;   /* xorshift32 */
-  int64_t now = place(m, order, tightest, placed, INT64_MAX);
-  m->work = 0;
-  while (top > bound && m->work < SEARCH_WORK) {
-    int peak = 0;
-    for (int k = 0; k < m->n; k++) {
-      const Piece *b = &m->block[order[k]], *p = &m->block[order[peak]];
-      if (b->offset + b->size > p->offset + p->size) peak = k;
+/* ---- improving an order ---- */
+
+typedef struct Search {
+  Plan *m;
+  bool tightest;
+  int *start, *meets;       /* blocks that live with block i: meets[start[i]] .. meets[start[i + 1] - 1] */
+  int *order, *rank;        /* rank[order[k]] == k */
+  int *near;                /* scratch: placed neighbours of a block, by offset */
+  int64_t *saved;           /* offsets to go back to */
+  uint32_t random;
+  int64_t work;
+} Search;
+
+/* The lists of blocks that meet; false when they are too long to be worth it. */
+static bool find_meetings(Search *s, int *by_start) {
+  const Plan *m = s->m;
+  sort_blocks(m, ORDER_START, by_start);
+  int64_t pairs = 0;
+  s->start = NEW_N(m->a, int, m->n + 1);
+  for (int pass = 0; pass < 2; pass++) {
+    for (int i = 0; i < m->n; i++)
+      for (int j = i + 1; j < m->n && m->block[by_start[j]].first <= m->block[by_start[i]].last; j++) {
+        int a = by_start[i], b = by_start[j];
+        if (pass == 0) {
+          s->start[a]++;
+          s->start[b]++;
+          if (++pairs > PAIRS_MAX) return false;
+        } else {
+          s->meets[--s->start[a]] = b;
+          s->meets[--s->start[b]] = a;
+        }
+      }
+    if (pass) break;
+    for (int i = 0; i < m->n; i++) s->start[i + 1] += s->start[i];
+    s->meets = NEW_N(m->a, int, 2 * pairs);
+  }
+  return true;
+}
+
+/* As place(), for the blocks from position `from` on; those before stay. */
+static int64_t place_from(Search *s, int from) {
+  Plan *m = s->m;
+  int64_t top = 0;
+  for (int k = 0; k < from; k++) top = MAXI(top, m->block[s->order[k]].offset + m->block[s->order[k]].size);
+  for (int k = from; k < m->n; k++) {
+    int x = s->order[k], n = 0;
+    Piece *b = &m->block[x];
+    for (int e = s->start[x]; e < s->start[x + 1]; e++) {
+      int y = s->meets[e], i = n;
+      if (s->rank[y] >= k) continue;
+      for (; i > 0 && m->block[s->near[i - 1]].offset > m->block[y].offset; i--) s->near[i] = s->near[i - 1];
+      s->near[i] = y;
+      n++;
+      s->work += n - i;
     }
-    if (peak == 0) break;
-    random ^= random << 13;
-    random ^= random >> 17;
-    random ^= random << 5;
-    int to = (int)(random % (uint32_t)peak), moved = order[peak];
-    memmove(&order[to + 1], &order[to], (size_t)(peak - to) * sizeof *order);
-    order[to] = moved;
-    int64_t next = place(m, order, tightest, placed, INT64_MAX);
-    m->work += m->n;
-    if (next > now) {
-      memmove(&order[to], &order[to + 1], (size_t)(peak - to) * sizeof *order);
-      order[peak] = moved;
-      place(m, order, tightest, placed, INT64_MAX);
+    s->work += 2 + s->start[x + 1] - s->start[x];
+    b->offset = lowest_gap(m, b, s->near, n, s->tightest);
+    top = MAXI(top, b->offset + b->size);
+  }
+  return top;
+}
+
+static uint32_t next_random(Search *s) {   /* xorshift32 */
+  s->random ^= s->random << 13;
+  s->random ^= s->random >> 17;
+  s->random ^= s->random << 5;
+  return s->random;
+}
+
+static void move_block(Search *s, int from, int to) {
+  int x = s->order[from];
+  if (from > to) memmove(&s->order[to + 1], &s->order[to], (size_t)(from - to) * sizeof *s->order);
+  else memmove(&s->order[from], &s->order[from + 1], (size_t)(to - from) * sizeof *s->order);
+  s->order[to] = x;
+  for (int k = MINI(from, to); k <= MAXI(from, to); k++) s->rank[s->order[k]] = k;
+}
+
+/* Where in the order to put the block that ends highest (*from): in front of one it lives with, or of one that lives with such a one. */
+static int choose_move(Search *s, int *from) {
+  const Plan *m = s->m;
+  int peak = 0, ties = 0;
+  int64_t top = -1;
+  for (int i = 0; i < m->n; i++) {
+    int64_t end = m->block[i].offset + m->block[i].size;
+    if (end < top || (end == top && next_random(s) % (uint32_t)++ties)) continue;
+    if (end > top) ties = 1;
+    top = end;
+    peak = i;
+  }
+  int x = peak;
+  *from = s->rank[peak];
+  for (int hop = 1 + (next_random(s) % 4 == 0); hop > 0; hop--) {
+    int n = s->start[x + 1] - s->start[x];
+    if (n == 0) return *from;
+    x = s->meets[s->start[x] + (int)(next_random(s) % (uint32_t)n)];
+  }
+  return s->rank[x];
+}
+
+/* Threshold accepting (Dueck and Scheuer 1990): a new order is kept if it needs hardly more than the last; how much more shrinks to
+ * nothing. Fills best with the offsets of the smallest workspace seen. */
+static int64_t improve(Search *s, int64_t top, int64_t bound, int64_t *best) {
+  Plan *m = s->m;
+  for (int k = 0; k < m->n; k++) s->rank[s->order[k]] = k;
+  int64_t now = place_from(s, 0);
+  s->work = 0;
+  while (top > bound && s->work < SEARCH_WORK) {
+    int from, to = choose_move(s, &from);
+    s->work += m->n;
+    if (from == to) continue;
+    keep(m, s->saved);
+    move_block(s, from, to);
+    int64_t next = place_from(s, MINI(from, to));
+    double slack = 0.02 * (double)bound * (1 - (double)s->work / SEARCH_WORK);
+    if ((double)next > (double)now + MAXI(slack, 0)) {
+      move_block(s, to, from);
+      for (int i = 0; i < m->n; i++) m->block[i].offset = s->saved[i];
       continue;
     }
     now = next;
@@ -245,20 +342,21 @@ static int64_t improve(Plan *m, int *order, bool tightest, int64_t top, int64_t 
 }
 
 static int64_t choose_offsets(Plan *m, int64_t bound) {
-  int *order = NEW_N(m->a, int, m->n), *best_order = NEW_N(m->a, int, m->n), *placed = NEW_N(m->a, int, m->n);
+  int *order = NEW_N(m->a, int, m->n), *best_order = NEW_N(m->a, int, m->n), *placed = NEW_N(m->a, int, m->n), *near = NEW_N(m->a, int, m->n);
   int64_t *best = NEW_N(m->a, int64_t, m->n), top = INT64_MAX;
-  bool best_tightest = false;
+  Search s = {.m = m, .order = best_order, .rank = placed, .near = near, .random = 2463534242u};
   for (int o = 0; o < 2 * ORDER_COUNT && top > bound; o++) {
     bool tightest = o % 2;
     sort_blocks(m, (Order)(o / 2), order);
-    int64_t t = place(m, order, tightest, placed, top);
+    int64_t t = place(m, order, tightest, placed, near, top);
     if (t >= top) continue;
     top = t;
-    best_tightest = tightest;
+    s.tightest = tightest;
     memcpy(best_order, order, (size_t)m->n * sizeof *order);
     keep(m, best);
   }
-  if (top > bound) top = improve(m, best_order, best_tightest, top, bound, best, placed);
+  s.saved = NEW_N(m->a, int64_t, m->n);
+  if (top > bound && find_meetings(&s, order)) top = improve(&s, top, bound, best);
   for (int i = 0; i < m->n; i++) m->block[i].offset = best[i];
   return top;
 }
