@@ -186,8 +186,8 @@ void lower_allow_in_place(Lower *l, const Value *v, Value *out) {
 void lower_copy(Lower *l, const Node *n, DType dt, int64_t count, int from, int to) {
   if (count == 0) return;
   Build *b = lower_open(l, n, "copy %lld", (long long)count);
-  /* Chunks, so that several threads have something to do. */
-  int64_t chunk = count >= 8192 ? 4096 : count;
+  /* Chunks, if several threads are to have something to do. */
+  int64_t chunk = l->p->max_threads > 1 && count >= 8192 ? 4096 : count;
   int lanes = dt == DT_F32 || dt == DT_I32 ? l->t->lanes : 1;
   Expr *r = lower_range(l, "r", (count + chunk - 1) / chunk);
   Var *x = add_param(l, NULL, from, l->p->buffers.at[from].kind == BUF_WEIGHT ? "w" : "x", dt,

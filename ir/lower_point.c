@@ -5,7 +5,7 @@
  *
  * The range is the product of the leading loops until there are RANGE_WANT iterations, as long as each keeps WORK_MIN elements; a long
  * innermost loop is cut into chunks when the outer ones are too few. Coordinates of joined loops are recovered by division once per
- * iteration.
+ * iteration. For a single thread the range is just the first loop.
  */
 #include "lower.h"
 
@@ -122,11 +122,13 @@ static void set_outer(Nest *s, int i, Expr *e) {
   else s->at.c[dim] = e;
 }
 
+static int64_t range_want(const Nest *s) { return s->l->p->max_threads > 1 ? RANGE_WANT : 1; }
+
 /* Loops that join the range, given the elements of the whole space. */
 static int joined(const Nest *s, int64_t total, int64_t *product) {
   int k = 0;
-  int64_t p = 1;
-  while (k < s->nouter && (p == 1 || (p < RANGE_WANT && total / p >= WORK_MIN))) p *= s->extent[k++];
+  int64_t p = 1, want = range_want(s);
+  while (k < s->nouter && (p == 1 || (p < want && total / p >= WORK_MIN))) p *= s->extent[k++];
   *product = p;
   return k;
 }
@@ -135,14 +137,14 @@ static void emit_nest(Nest *s, int64_t total) {
   Build *b = s->b;
   int64_t p, size = 0, chunks = 1;
   int k = joined(s, total, &p);
-  if (k == s->nouter && p < RANGE_WANT && s->inner >= 0 && s->n * s->work >= 2 * CHUNK) {
+  if (k == s->nouter && p < range_want(s) && s->inner >= 0 && s->n * s->work >= 2 * CHUNK) {
     size = MAXI(CHUNK / s->work, 1);
     chunks = (s->n + size - 1) / size;
   }
   Expr *rest = lower_range(s->l, "r", p * chunks), *chunk = NULL;
   if (chunks > 1) {
-    chunk = s_let(b, "chunk", x_remi(b, rest, chunks));
-    rest = x_divi(b, rest, chunks);
+    chunk = p == 1 ? rest : s_let(b, "chunk", x_remi(b, rest, chunks));
+    rest = x_divi(b, rest, chunks);   /* not used if p is 1 */
   }
   for (int i = k - 1; i >= 0; i--) {
     set_outer(s, i, i ? s_let(b, "c", x_remi(b, rest, s->extent[i])) : s_let(b, "c", rest));

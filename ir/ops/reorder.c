@@ -55,22 +55,22 @@ static void emit_tile(const Reorder *r) {
   if (sure < r->lanes) s_end(b);
 }
 
-/* Chunks of a long row, so that few channels still give several range iterations. */
-static int64_t chunk_of(int64_t pixels, int lanes) {
-  int64_t chunk = 4096 / lanes;
-  return pixels >= 2 * chunk ? chunk : pixels;
+/* Pixels of a row per range iteration: all, unless several threads would then have too few iterations to share. */
+static int64_t chunk_of(const Reorder *r, int64_t rows, int64_t pixels) {
+  int64_t want = r->l->p->max_threads > 1 ? 64 : 1, parts = MAXI(want / rows, 1), least = 1024 / r->lanes;
+  int64_t chunk = MAXI((pixels + parts - 1) / parts, least);
+  return MINI((chunk + r->lanes - 1) / r->lanes * r->lanes, pixels);
 }
 
 static void emit_rows(Reorder *r) {
   Build *b = &r->l->b;
   Shape s = lower_shape(r->l, r->y, NULL);
   int L = r->lanes, rank = s.rank;
-  int64_t pixels = s.d[rank - 1].n, chunk = chunk_of(pixels, L), extent[MAX_RANK], range = 1;
-  for (int i = 0; i < rank; i++) {
-    extent[i] = i == 1 ? (r->channels + L - 1) / L : i == rank - 1 ? (pixels + chunk - 1) / chunk : s.d[i].n;
-    range *= extent[i];
-  }
-  Expr *c[MAX_RANK], *at = lower_range(r->l, "r", range);
+  int64_t pixels = s.d[rank - 1].n, extent[MAX_RANK], rows = 1;
+  for (int i = 0; i < rank - 1; i++) rows *= extent[i] = i == 1 ? (r->channels + L - 1) / L : s.d[i].n;
+  int64_t chunk = chunk_of(r, rows, pixels);
+  extent[rank - 1] = (pixels + chunk - 1) / chunk;
+  Expr *c[MAX_RANK], *at = lower_range(r->l, "r", rows * extent[rank - 1]);
   unflatten(b, at, extent, rank, c);
   if (r->channels % L) {
     r->whole = s_let(b, "whole", x_bin(b, X_LT, c[1], x_idx(b, r->channels / L)));
