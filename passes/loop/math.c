@@ -1,9 +1,9 @@
 /* passes/loop/math.c: elementary functions of f32 as arithmetic, for scalars and vectors alike, so that every backend gives the same bits
  * and can use its vector unit.
  *
- * Coefficients: exp and log by the Remez exchange algorithm for the weighted error (relative to the function) on the reduced interval;
- * tanh and erf as odd rational functions x*P(x^2)/Q(x^2) fitted to smallest relative error by Lawson's iteratively reweighted least
- * squares (C. L. Lawson 1961), linearised as by Sanathanan and Koerner 1963. Both in 34 to 40 digits, then rounded to f32.
+ * Coefficients come from the Remez exchange algorithm in 40 digits, for the error relative to the function on the reduced interval (log
+ * erfc: relative to erfc), then rounded to f32. The rational functions one often sees for tanh and erf are shorter but lose 6 units in the last
+ * place to rounding, these lose 3 (tests/unit/test_math.c measures).
  *
  * The order of operands of min and max matters: min(c, x) and max(c, x) let a NaN x through.
  */
@@ -40,9 +40,9 @@ static Expr *poly(const Math *m, Expr *x, const double *c, int n) {
   return p;
 }
 
-/* exp(x) = 2^n * e^r with n = round(x / ln 2), |r| <= ln(2)/2: *e gets e^r, *n the integer n. Adding 1.5 * 2^23 rounds to an integer and
- * leaves it in the low bits. */
-static void exp_reduced(const Math *m, Expr *x, Expr **e, Expr **n) {
+/* exp(x) = 2^n * (1 + y) with n = round(x / ln 2), y = e^r - 1, |r| <= ln(2)/2. Adding 1.5 * 2^23 rounds to an integer and leaves it in the
+ * low bits. */
+static Expr *exp_reduced(const Math *m, Expr *x, Expr **n) {
   static const double c[] = {0.49999994, 0.166665092, 0.0416685268, 0.00837013498, 0.0013811664};
   const double magic = 12582912, ln2_hi = 0.693359375, ln2_lo = -2.12194440054690583e-4;
   Expr *t = let(m, "t", muladd(m, x, num(m, 1.44269504088896341), num(m, magic)));
@@ -50,27 +50,46 @@ static void exp_reduced(const Math *m, Expr *x, Expr **e, Expr **n) {
   Expr *r = let(m, "r", muladd(m, k, num(m, -ln2_hi), x));
   r = let(m, "r", muladd(m, k, num(m, -ln2_lo), r));
   Expr *p = poly(m, r, c, COUNTOF(c));
-  *e = let(m, "e", add(m, muladd(m, mul(m, r, r), p, r), num(m, 1)));
   *n = let(m, "n", sub(m, as_int(m, t), num_i(m, 0x4b400000)));
+  return let(m, "y", muladd(m, mul(m, r, r), p, r));
 }
 
 /* 2^n for -126 <= n <= 127. */
-static Expr *power_of_two(const Math *m, Expr *n) { return as_float(m, shl(m, add(m, n, num_i(m, 127)), 23)); }
+static Expr *power_of_two(const Math *m, Expr *n) { return let(m, "s", as_float(m, shl(m, add(m, n, num_i(m, 127)), 23))); }
 
-/* In two factors, so that denormal results are reached and overflow is. */
+/* The power in two factors, so that denormal results are reached and overflow is. */
 static Expr *expand_exp(const Math *m, Expr *x) {
-  Expr *e, *n;
-  exp_reduced(m, let(m, "x", clamp(m, x, -104, 89)), &e, &n);
+  Expr *n, *y = exp_reduced(m, let(m, "x", clamp(m, x, -104, 89)), &n);
   Expr *half = let(m, "n", shr(m, n, 1));
-  return mul(m, mul(m, e, power_of_two(m, half)), power_of_two(m, sub(m, n, half)));
+  return mul(m, mul(m, add(m, y, num(m, 1)), power_of_two(m, half)), power_of_two(m, sub(m, n, half)));
 }
 
-/* 1 / (1 + exp(-x)). exp(-x) may overflow but what would be denormal counts as nothing: one factor, for e*2, does. */
+/* 1 / (1 + exp(-x)). exp(-x) must overflow but what would be denormal counts as nothing: one factor, for twice the rest, does. */
 static Expr *expand_sigmoid(const Math *m, Expr *x) {
-  Expr *e, *n;
-  exp_reduced(m, let(m, "x", clamp(m, x_un(m->b, X_NEG, x), -86, 89)), &e, &n);
-  Expr *scale = power_of_two(m, sub(m, n, num_i(m, 1)));
-  return divide(m, num(m, 1), muladd(m, add(m, e, e), scale, num(m, 1)));
+  Expr *n, *y = exp_reduced(m, let(m, "x", clamp(m, x_un(m->b, X_NEG, x), -86, 89)), &n);
+  Expr *e = let(m, "e", add(m, y, num(m, 1)));
+  return divide(m, num(m, 1), muladd(m, add(m, e, e), power_of_two(m, sub(m, n, num_i(m, 1))), num(m, 1)));
+}
+
+/* With u = exp(2x) - 1: u / (u + 2). No cancellation: u is 2^n * y + (2^n - 1), exact but for the last sum, and y where n is 0. */
+static Expr *expand_tanh(const Math *m, Expr *x) {
+  Expr *n, *y = exp_reduced(m, let(m, "x", clamp(m, add(m, x, x), -20, 20)), &n);
+  Expr *scale = power_of_two(m, n);
+  Expr *u = let(m, "u", muladd(m, scale, y, sub(m, scale, num(m, 1))));
+  return divide(m, u, add(m, u, num(m, 2)));
+}
+
+/* |x| < 0.875: x * p(x^2); beyond: 1 - exp(q(|x|)) with q = log(erfc), and x's sign. At 4 and beyond erf rounds to 1. */
+static Expr *expand_erf(const Math *m, Expr *x) {
+  static const double p[] = {1.12837911, -0.376125515, 0.1128245, -0.0267912559, 0.00503183901, -0.000620128936};
+  static const double q[] = {-0.000144215126, -1.12788939, -0.636820674, -0.104250163, 0.0223810114, -0.00308199064, 0.000199900765};
+  Expr *a = let(m, "a", x_un(m->b, X_ABS, x)), *z = let(m, "z", mul(m, x, x));
+  Expr *small = let(m, "y", mul(m, x, poly(m, z, p, COUNTOF(p))));
+  Expr *t = poly(m, let(m, "a", x_bin(m->b, X_MIN, num(m, 4), a)), q, COUNTOF(q));
+  Expr *n, *y = exp_reduced(m, t, &n), *scale = power_of_two(m, n);
+  Expr *large = as_int(m, sub(m, num(m, 1), muladd(m, y, scale, scale)));
+  Expr *sign = x_bin(m->b, X_AND, as_int(m, x), num_i(m, INT32_MIN));
+  return x_select(m->b, x_bin(m->b, X_LT, a, num(m, 0.875)), small, as_float(m, x_bin(m->b, X_OR, large, sign)));
 }
 
 /* x = 2^e * (1 + f), sqrt(1/2) <= 1 + f < sqrt(2); log(1 + f) = f - f^2/2 + f^3 * p(f). */
@@ -92,26 +111,6 @@ static Expr *expand_log(const Math *m, Expr *x) {
   Expr *nonpositive = x_select(m->b, x_bin(m->b, X_EQ, x, num(m, 0)), num(m, -INFINITY), num(m, NAN));
   y = x_select(m->b, x_bin(m->b, X_LT, x, inf), y, inf);
   return x_select(m->b, x_bin(m->b, X_GT, x, num(m, 0)), y, nonpositive);
-}
-
-/* x * P(x^2) / Q(x^2), Q's constant term being 1, for |x| <= limit; beyond, the result is +-1. */
-static Expr *odd_rational(const Math *m, Expr *x, double limit, const double *p, int np, const double *q, int nq) {
-  x = let(m, "x", clamp(m, x, -limit, limit));
-  Expr *z = let(m, "z", mul(m, x, x));
-  Expr *top = let(m, "y", mul(m, x, poly(m, z, p, np)));
-  return clamp(m, divide(m, top, poly(m, z, q, nq)), -1, 1);
-}
-
-static Expr *expand_tanh(const Math *m, Expr *x) {
-  static const double p[] = {1, 0.130840167, 0.0031039631, 1.11543759e-05, -2.022548e-08, 5.27806063e-11, -8.48897368e-14};
-  static const double q[] = {1, 0.464173436, 0.0244952049, 0.000254615501};
-  return odd_rational(m, x, 9, p, COUNTOF(p), q, COUNTOF(q));
-}
-
-static Expr *expand_erf(const Math *m, Expr *x) {
-  static const double p[] = {1.12837911, 0.19154793, 0.0528751351, 0.0038080595, 0.000284685404, 2.02592673e-06};
-  static const double q[] = {1, 0.50308764, 0.114558645, 0.0150548872, 0.00117070088, 3.78318728e-05};
-  return odd_rational(m, x, 3.95, p, COUNTOF(p), q, COUNTOF(q));
 }
 
 bool math_expands(XOp op, Type t) {
