@@ -185,14 +185,17 @@ static void in_place(void **state) {
     int t = i % 35 * 6 + i / 35;   /* transposed place of a [35,6] view */
     float a = x[i] * 2, b = a + y[i], at = x[t] * 2;
     want[i] = -b;
-    want2[i] = at + a;
+    want2[i] = -(at + a);
   }
   op_check("graph \"t\" { input %x: f32[6,35] input %y: f32[6,35] const %two: f32[] = [2] %a = Mul(%x, %two) %b = Add(%a, %y) %c = Neg(%b) output %c }",
            (const void *[]){x, y}, (const void *[]){want}, 1e-6);
   /* a and its view share memory; the transposition reads it elsewhere than the body does */
   op_check("graph \"t\" { input %x: f32[6,35] const %two: f32[] = [2] %a = Mul(%x, %two) %v = Reshape(%a) {shape=[35,6]} "
-           "%t = Transpose(%v; %a) {perm=[1,0]} body { %0 = Add(acc, in1) } output %t }",
+           "%t = Transpose(%v; %a) {perm=[1,0]} body { %0 = Add(acc, in1) } %n = Neg(%t) output %n }",
            (const void *[]){x}, (const void *[]){want2}, 1e-6);
+  for (int i = 0; i < 49; i++) want2[i] = -(x[i % 7 * 7 + i / 7] * 2 + x[i] * 2);
+  op_check("graph \"t\" { input %x: f32[7,7] const %two: f32[] = [2] %a = Mul(%x, %two) %t = Transpose(%a; %a) {perm=[1,0]} body { %0 = Add(acc, in1) } "
+           "%n = Neg(%t) output %n }", (const void *[]){x}, (const void *[]){want2}, 1e-6);
 }
 
 /* Outputs that are views of each other, of inputs, of constants. */
