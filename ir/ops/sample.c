@@ -5,7 +5,7 @@
  * brought into a small range as floats before they become integers, so that none, NaN included, leads outside the input.
  *
  * Semantics where ONNX leaves room: those of its reference implementation (border and reflection move the coordinate first, then each tap;
- * nearest rounds half to even over two axes, half away from zero over three).
+ * nearest rounds half to even).
  */
 #include "ops.h"
 
@@ -72,15 +72,7 @@ static Expr *coordinate(Build *b, const Sample *s, Expr *v, int64_t n) {
   else v = x_bin(b, X_DIV, x_sub(b, x_mul(b, shift, x_float(b, t, len)), x_float(b, t, 1)), x_float(b, t, 2));
   /* NaN becomes the lower bound. */
   v = s_let(b, "v", x_bin(b, X_MIN, x_bin(b, X_MAX, v, x_float(b, t, -FAR)), x_float(b, t, FAR)));
-  if (s->a->mode == GRID_NEAREST) {
-    if (s->dims == 3) {
-      Expr *half = x_float(b, t, 0.5);
-      v = x_select(b, x_bin(b, X_GE, v, x_float(b, t, 0)), x_un(b, X_FLOOR, x_add(b, v, half)), x_un(b, X_CEIL, x_sub(b, v, half)));
-    } else {
-      v = x_un(b, X_ROUND, v);
-    }
-    v = s_let(b, "near", v);
-  }
+  if (s->a->mode == GRID_NEAREST) v = s_let(b, "near", x_un(b, X_ROUND, v));
   if (s->a->padding == GRID_PAD_REFLECTION) v = s_let(b, "v", reflect(b, v, lo, hi));
   Expr *outside = x_bin(b, X_OR, x_bin(b, X_LT, v, x_float(b, t, lo)), x_bin(b, X_GT, v, x_float(b, t, hi)));
   Expr *clamped = x_bin(b, X_MIN, x_bin(b, X_MAX, v, x_float(b, t, 0)), x_float(b, t, len - 1));
