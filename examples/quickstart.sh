@@ -144,22 +144,23 @@ bytes() { cat "$@" | wc -c; }
 ms_in() { awk '{ printf "%.0f", $1 / 1e6 }' "$1"; }
 median() { sed -n "s/^ms_median //p" "$1"; }
 inspected() { sed -n "s/^  \"$1\": \([0-9]*\),*$/\1/p" "$out/inspect.json"; }
+compiler() { case $($cc --version) in *clang*) echo "clang $($cc -dumpversion)" ;; *) echo "gcc $($cc -dumpfullversion)" ;; esac; }
 cpu=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo 2>/dev/null | head -n 1)
-error=$(awk '{ for (i = 1; i < NF; i++) if ($(i + 1) == "of" && $(i + 2) == "magnitude" && $i > e) e = $i } END { printf "%.2g", e }' "$out/check.txt")
+error=$(awk '/largest error/ { for (i = 1; i < NF; i++) if ($(i + 1) == "of" && $(i + 2) == "magnitude" && $i > e) e = $i } END { printf "%.2g", e }' "$out/check.txt")
 {
   echo "network SpineNet-$variant"
   echo "side $size"
   for name in params macs weight_bytes workspace_bytes kernels calls; do echo "$name $(inspected $name)"; done
   echo "source_bytes $(bytes "$out/spinenet.c")"
   echo "program_bytes $(bytes "$out/detect")"
-  echo "target $(sed -n 's/^ \* target  *//p' "$out/spinenet.c")"
-  echo "compiler $($cc --version | head -n 1)"
+  echo "target $(sed -n 's/^ \* target  *//p' "$out/spinenet.c" | sed 's/^this machine, as //; s/:.*//')"
+  echo "compiler $(compiler)"
   echo "cpu ${cpu:-$(uname -m)}"
   cat "$out/run.txt"
   echo "compile_ms $(ms_in "$out/compile.ns")"
   echo "cc_ms $(ms_in "$out/cc.ns")"
   echo "error $error"
-  echo "check all 10 outputs against the interpreter of the network as imported, not optimised"
+  echo "check all 10 outputs compared with the imported network, interpreted without optimisation"
   echo "bar $(median "$out/run.txt") generated C"
   echo "bar $(median "$out/plain/run.txt") generated C, not optimised (-O0)"
 } >"$out/facts"

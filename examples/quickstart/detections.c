@@ -48,9 +48,7 @@ void head_free(HeadOutputs *h) {
   memset(h, 0, sizeof *h);
 }
 
-/* ---- scores ---- */
-
-static float sigmoid(float x) { return 1 / (1 + expf(-x)); }
+/* ---- classes ---- */
 
 /* The best class of an anchor at a cell: its logit; *which: the class. */
 static float best_class(const HeadOutputs *h, int level, int anchor, int64_t cell, int64_t cells, int *which) {
@@ -73,7 +71,7 @@ float *head_response(const HeadOutputs *h, int level, int *w, int *height) {
       int which;
       best = fmaxf(best, best_class(h, level, a, i, cells, &which));
     }
-    out[i] = sigmoid(best);
+    out[i] = best;
   }
   return out;
 }
@@ -99,10 +97,10 @@ static float overlap_of(Box a, Box b) {
   return either > 0 ? both / either : 0;
 }
 
-/* Best first; equal scores in an order of their own so that the result does not depend on qsort. */
-static int by_score(const void *pa, const void *pb) {
+/* Best first; equal ones in an order of their own so that the result does not depend on qsort. */
+static int by_logit(const void *pa, const void *pb) {
   const Detection *a = pa, *b = pb;
-  if (a->score != b->score) return a->score < b->score ? 1 : -1;
+  if (a->logit != b->logit) return a->logit < b->logit ? 1 : -1;
   if (a->level != b->level) return a->level - b->level;
   if (a->box.y != b->box.y) return a->box.y < b->box.y ? -1 : 1;
   return (a->box.x > b->box.x) - (a->box.x < b->box.x);
@@ -117,26 +115,28 @@ static int collect(const HeadOutputs *h, Detection *all) {
       for (int64_t i = 0; i < cells; i++) {
         Detection d = {.box = decode(h, level, anchor, i, cells), .level = level};
         const float share = d.box.w * d.box.h / area;
-        if (!(share >= 0.002f && share <= 0.5f)) continue;
-        d.score = sigmoid(best_class(h, level, anchor, i, cells, &d.class_index));
+        if (!(share >= 0.002f && share <= 0.5f && d.box.w <= 3 * d.box.h && d.box.h <= 3 * d.box.w)) continue;
+        d.logit = best_class(h, level, anchor, i, cells, &d.class_index);
         all[n++] = d;
       }
   }
   return n;
 }
 
-int head_detections(const HeadOutputs *h, float overlap, Detection *out, int max) {
+int head_detections(const HeadOutputs *h, float overlap, int per_level, Detection *out) {
   size_t total = 0;
   for (int level = FIRST_LEVEL; level <= LAST_LEVEL; level++) total += (size_t)ANCHORS * (size_t)(h->side >> level) * (size_t)(h->side >> level);
   Detection *all = malloc((total + 1) * sizeof *all);
   if (!all) return 0;
   const int candidates = collect(h, all);
-  qsort(all, (size_t)candidates, sizeof *all, by_score);
-  int n = 0;
-  for (int i = 0; i < candidates && n < max; i++) {
-    bool apart = true;
+  qsort(all, (size_t)candidates, sizeof *all, by_logit);
+  int n = 0, taken[LAST_LEVEL + 1] = {0};
+  for (int i = 0; i < candidates; i++) {
+    bool apart = taken[all[i].level] < per_level;
     for (int k = 0; k < n; k++) apart &= overlap_of(all[i].box, out[k].box) < overlap;
-    if (apart) out[n++] = all[i];
+    if (!apart) continue;
+    taken[all[i].level]++;
+    out[n++] = all[i];
   }
   free(all);
   return n;

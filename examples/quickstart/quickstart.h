@@ -60,7 +60,7 @@ enum { FIRST_LEVEL = 3, LAST_LEVEL = 7, LEVELS = LAST_LEVEL - FIRST_LEVEL + 1, A
 
 typedef struct {
   Box box;        /* in pixels of the network's input */
-  float score;    /* sigmoid of the class logit */
+  float logit;    /* of its class */
   int level, class_index;
 } Detection;
 
@@ -73,11 +73,12 @@ typedef struct {
 /* Reads DIR/cls3.npy .. cls7.npy and box3.npy .. box7.npy and checks that they belong together. */
 spinec_status head_load(const char *dir, int side, HeadOutputs *out, char err[RT_ERR_MAX]);
 void head_free(HeadOutputs *h);
-/* The largest class score at every cell of a level, row-major, h * w of them (malloc'ed; NULL: out of memory). */
+/* The largest class logit at every cell of a level, row-major, h * w of them (malloc'ed; NULL: out of memory). */
 float *head_response(const HeadOutputs *h, int level, int *w, int *height);
-/* The best boxes, best first, that overlap each other by less than `overlap` (intersection over union); how many of at most `max`.
- * Boxes that cover more than half of the picture, or less than 0.2% of it, are left out: they are no use to look at. */
-int head_detections(const HeadOutputs *h, float overlap, Detection *out, int max);
+/* The best boxes, best first, that overlap each other by less than `overlap` (intersection over union), at most per_level of each level;
+ * `out` has room for per_level * LEVELS; returns how many. Boxes that cover more than half of the picture or less than 0.2% of it, or are
+ * more than three times as long as wide, are left out: untrained weights make many of them and they are no use to look at. */
+int head_detections(const HeadOutputs *h, float overlap, int per_level, Detection *out);
 
 /* ---- show.c ---- */
 

@@ -1,7 +1,7 @@
 /* show.c: the result sheet.
  *
  *   input            strongest boxes      measurements: time per inference, bars, sizes, the check
- *   P3    P4    P5    P6    P7            largest class response per cell, each level scaled to its own range
+ *   P3    P4    P5    P6    P7            largest class logit per cell, each level scaled to its own range
  *
  * The facts file holds one "name value" per line:
  *   network side params macs weight_bytes workspace_bytes kernels calls source_bytes program_bytes   the model and what became of it
@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WIDTH = 1280, HEIGHT = 808, MARGIN = 28, GAP = 20, PICTURE = 384, TOP = 100, HEAT = 228, HEAT_TOP = 540, MAX_FACTS = 64, MAX_BOXES = 14 };
+enum { WIDTH = 1280, HEIGHT = 808, MARGIN = 28, GAP = 20, PICTURE = 384, TOP = 100, HEAT = 228, HEAT_TOP = 540, MAX_FACTS = 64, BOXES = 3 };
 
 typedef struct { char name[24], value[160]; } Fact;
 typedef struct { Fact v[MAX_FACTS]; int n; } Facts;
@@ -84,15 +84,15 @@ static void draw_detection(Image *im, const Detection *d, float x, float y, floa
   const Box b = {x + d->box.x * scale, y + d->box.y * scale, d->box.w * scale, d->box.h * scale};
   char name[48];
   draw_frame(im, b, 2, c);
-  snprintf(name, sizeof name, "%d: %.3f", d->class_index, d->score);
+  snprintf(name, sizeof name, "%d", d->class_index);
   const float w = text_width(7, name) + 8, tx = fminf(b.x, x + PICTURE - w), ty = b.y - 13 < y ? b.y + 1 : b.y - 13;
   draw_box(im, (Box){tx, ty, w, 13}, paint_solid(c));
   draw_text(im, tx + 4, ty + 10, 7, false, rgb(0x10141c), name);
 }
 
 static void draw_detections(Image *im, const Image *picture, const HeadOutputs *h, float x, float y) {
-  Detection d[MAX_BOXES];
-  const int n = head_detections(h, 0.2f, d, MAX_BOXES);
+  Detection d[BOXES * LEVELS];
+  const int n = head_detections(h, 0.2f, BOXES, d);
   draw_image(im, picture, (int)x, (int)y);
   draw_box(im, (Box){x, y, PICTURE, PICTURE}, paint_solid(rgba(0x10141c, 0.35f)));
   for (int i = n - 1; i >= 0; i--) draw_detection(im, &d[i], x, y, (float)PICTURE / (float)h->side);
@@ -105,6 +105,11 @@ static Color heat_color(float v) {
   return color_mix(rgb(stops[i]), rgb(stops[i + 1]), t - (float)i);
 }
 
+static int ascending(const void *a, const void *b) {
+  const float x = *(const float *)a, y = *(const float *)b;
+  return (x > y) - (x < y);
+}
+
 /* Bilinear between the middles of cells. */
 static float sample(const float *v, int w, int h, float x, float y) {
   x = fminf(fmaxf(x * (float)w - 0.5f, 0), (float)(w - 1)), y = fminf(fmaxf(y * (float)h - 0.5f, 0), (float)(h - 1));
@@ -114,23 +119,36 @@ static float sample(const float *v, int w, int h, float x, float y) {
   return top * (1 - fy) + bottom * fy;
 }
 
+/* From the 2nd to the 98th percentile: cells at the border answer to the zeros around the picture. */
+static bool range_of(const float *v, int n, float *low, float *high) {
+  float *sorted = malloc((size_t)n * sizeof *sorted);
+  if (!sorted) return false;
+  memcpy(sorted, v, (size_t)n * sizeof *sorted);
+  qsort(sorted, (size_t)n, sizeof *sorted, ascending);
+  *low = sorted[n / 50], *high = sorted[n - 1 - n / 50];
+  free(sorted);
+  return true;
+}
+
+/* In steps, which hardly show and make the PNG a quarter smaller. */
+static float stepped(float v) { return roundf(v * 24) / 24; }
+
 static void draw_response(Image *im, const Image *small, const HeadOutputs *h, int level, int left, int top) {
   int w, rows;
-  float *v = head_response(h, level, &w, &rows), low = INFINITY, high = -INFINITY;
-  if (!v) return;
-  for (int i = 0; i < w * rows; i++) low = fminf(low, v[i]), high = fmaxf(high, v[i]);
+  float *v = head_response(h, level, &w, &rows), low = 0, high = 0;
+  if (!v || !range_of(v, w * rows, &low, &high)) return free(v);
   for (int y = 0; y < HEAT; y++)
     for (int x = 0; x < HEAT; x++) {
       const uint8_t *p = small->rgb + 3 * ((size_t)y * HEAT + (size_t)x);
       const float grey = (0.30f * (float)p[0] + 0.59f * (float)p[1] + 0.11f * (float)p[2]) / 255;
       const float s = sample(v, w, rows, ((float)x + 0.5f) / HEAT, ((float)y + 0.5f) / HEAT), t = high > low ? (s - low) / (high - low) : 0;
-      const Color c = heat_color(t);
-      draw_pixel(im, left + x, top + y, color_mix((Color){grey, grey, grey, 1}, c, 0.72f), 1);
+      const Color c = color_mix((Color){grey, grey, grey, 1}, heat_color(t), 0.72f);
+      draw_pixel(im, left + x, top + y, (Color){stepped(c.r), stepped(c.g), stepped(c.b), 1}, 1);
     }
   free(v);
   char head[32], rest[64];
   snprintf(head, sizeof head, "P%d", level);
-  snprintf(rest, sizeof rest, "%d x %d cells, %.2f to %.2f", w, rows, low, high);
+  snprintf(rest, sizeof rest, "%d x %d, logits %.1f to %.1f", w, rows, low, high);
   draw_box(im, (Box){(float)left, (float)top - 17, 5, 11}, paint_solid(rgb(level_tint[level - FIRST_LEVEL])));
   label(im, (float)left + 11, (float)top - 6, head, rest);
 }
@@ -221,7 +239,7 @@ static void draw_footer(Image *im, const Facts *f) {
   draw_text(im, MARGIN, y, 9, false, DIM, text_of(f, "check"));
   const float w = 120, x = WIDTH - MARGIN - w;
   for (int i = 0; i < (int)w; i++) draw_box(im, (Box){x + (float)i, y - 9, 1, 9}, paint_solid(heat_color((float)i / w)));
-  const char *text = "response, each level from its least to its largest";
+  const char *text = "largest class logit of a cell, each level to its own scale";
   draw_text(im, x - 10 - text_width(9, text), y, 9, false, DIM, text);
 }
 
@@ -238,7 +256,7 @@ static spinec_status compose(const Facts *f, const Image *picture, const HeadOut
     snprintf(text, sizeof text, "%d x %d pixels", h->side, h->side);
     label(sheet, MARGIN, TOP - 12, "Input", text);
     draw_image(sheet, &big, MARGIN, TOP);
-    snprintf(text, sizeof text, "class: score; untrained weights, so not objects");
+    snprintf(text, sizeof text, "of each level, with class number; weights untrained");
     label(sheet, second, TOP - 12, "Strongest boxes", text);
     draw_detections(sheet, &big, h, second, TOP);
     draw_measurements(sheet, f, third, TOP - 22, WIDTH - MARGIN - third);
