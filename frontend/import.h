@@ -90,10 +90,10 @@ typedef struct Import {
   int64_t made_bytes;                  /* of constants made while importing, not borrowed */
 } Import;
 
-enum { MAX_ERRORS = 100, MAX_NODES = 1 << 20, MAX_CALL_DEPTH = 64, MAX_LIST = 1 << 16 };
+enum { MAX_ERRORS = 100, MAX_NODES = 1 << 19, MAX_CALL_DEPTH = 64, MAX_LIST = 1 << 16 };
 #define MAX_DIM ((int64_t)INT32_MAX)
 #define MAX_TENSOR_BYTES ((int64_t)1 << 40)   /* of a value computed at run time */
-#define MAX_MADE_BYTES ((int64_t)1 << 32)     /* of all constants made while importing */
+#define MAX_MADE_BYTES ((int64_t)1 << 30)     /* of all constants made while importing */
 
 /* The graph or function body being walked: whose operator sets hold, and what the attributes it refers to are. */
 typedef struct Frame Frame;

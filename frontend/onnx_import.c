@@ -74,10 +74,10 @@ Value *import_value(Import *im, const Where *w, Scope *s, const char *text, Name
 /* ---- nodes ---- */
 
 static const char *node_label(Import *im, const Frame *f, const Onnx__NodeProto *p, size_t index) {
-  if (!name_empty(p->name)) return *f->label ? arena_printf(im->arena, "%s%s", f->label, shown(im, p->name)) : shown(im, p->name);
+  if (!name_empty(p->name)) return *f->label ? shown(im, arena_printf(im->arena, "%s%s", f->label, p->name)) : shown(im, p->name);
   const char *out = "";
   for (size_t i = 0; i < p->n_output && !*out; i++) out = shown(im, p->output[i]);
-  return arena_printf(im->arena, "%s#%zu -> %s", f->label, index, out);
+  return shown(im, arena_printf(im->arena, "%s#%zu -> %s", f->label, index, out));
 }
 
 static bool default_domain(const char *domain) { return name_empty(domain) || !strcmp(domain, "ai.onnx"); }
@@ -109,6 +109,11 @@ static bool choose_row(Onode *o) {
 }
 
 static void report_missing(Onode *o, const char *text) {
+  for (size_t k = 0; k < o->proto->n_output; k++)
+    if (names_equal(o->proto->output[k], text)) {
+      onnx_bad(o, NULL, "the node uses its own output '%s'", shown(o->im, text));
+      return;
+    }
   for (size_t i = 0; i < o->nlater; i++)
     for (size_t k = 0; k < o->later[i]->n_output; k++)
       if (names_equal(o->later[i]->output[k], text)) {

@@ -38,14 +38,19 @@ static bool all_zero(const Value *v) {
   return !v || (value_scalar_f(v, &x) && x == 0);
 }
 
-/* saturate(round(x / scale) + zero), x and scale of one floating type, already of shapes that broadcast. */
-static Value *quantize(Onode *o, Value *x, Value *scale, Value *zero, DType to) {
-  if (!x || !scale) return NULL;
+/* saturate(round(x) + zero). */
+static Value *saturated(Onode *o, Value *x, Value *zero, DType to) {
+  if (!x) return NULL;
   int bits = dt_bits(to);
   ClipAttr range = {.lo = dt_is_signed(to) ? -ldexp(1, bits - 1) : 0, .hi = ldexp(1, dt_is_signed(to) ? bits - 1 : bits) - 1};
-  Value *y = emit1(o, OP_Round, NULL, emit2(o, OP_Div, NULL, x, scale));
+  Value *y = emit1(o, OP_Round, NULL, x);
   if (!all_zero(zero)) y = emit2(o, OP_Add, NULL, y, emit_cast(o, zero, x->dt));
   return emit_cast(o, emit1(o, OP_Clip, &range, y), to);
+}
+
+/* x and scale: of one floating type, of shapes that broadcast. */
+static Value *quantize(Onode *o, Value *x, Value *scale, Value *zero, DType to) {
+  return saturated(o, emit2(o, OP_Div, NULL, x, scale), zero, to);
 }
 
 static bool quantized_type(Onode *o, DType t) {
@@ -165,7 +170,7 @@ static Value *requantize(Onode *o, Value *sum, Value *scale, Value *y_scale, Val
   Value *unit = emit_reshape(o, y_scale, 0, NULL);
   if (!unit || !sum) return NULL;
   Value *y = emit2(o, OP_Mul, NULL, emit_cast(o, sum, unit->dt), emit2(o, OP_Div, NULL, scale, unit));
-  return quantize(o, y, emit_scalar(o, unit->dt, 1), emit_reshape(o, y_zero, 0, NULL), y_zero->dt);
+  return saturated(o, y, emit_reshape(o, y_zero, 0, NULL), y_zero->dt);
 }
 
 bool onnx_qlinear_conv(Onode *o) {

@@ -47,7 +47,6 @@ static const char *expected(char letter) {
   case 'b': return "bool";
   case 'x': return "i64 or i32";
   case 'q': return "i8 or u8";
-  case '=': return "the type of the first operand";
   }
   return "a type that can be computed with";
 }
@@ -62,6 +61,7 @@ bool op_types_check(Onode *o) {
   for (int i = 0; i < o->nin && last >= 0; i++) {
     char letter = r->types[MINI(i, last)];
     if (!o->in[i] || admits(letter, o->in[i], o->in[0])) continue;
+    if (letter == '=') return onnx_bad(o, NULL, "operand %d is of type %s, the first of type %s", i + 1, dt_name(o->in[i]->dt), dt_name(o->in[0]->dt));
     return onnx_refuse(o, NULL, "operand %d is of type %s, expected %s", i + 1, dt_name(o->in[i]->dt), expected(letter));
   }
   return true;

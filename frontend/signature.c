@@ -311,6 +311,7 @@ void import_inputs(Import *im, Scope *scope, const Onnx__GraphProto *g) {
 /* Outputs must be written by a node of their own under their own name. */
 static void add_output(Import *im, const char *name, Value *v) {
   if (v->is_input || v->is_output || value_is_const(v)) {
+    if (value_is_const(v) && names_equal(v->name, name)) v->name = NULL;
     Node *n = graph_make(im->g, NULL, OP_Identity, NULL, &v, 1);
     if (!n) {
       im->errors++;
