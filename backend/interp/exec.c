@@ -21,7 +21,11 @@ typedef int32_t VI __attribute__((vector_size(16), may_alias));
 typedef uint32_t VU __attribute__((vector_size(16), may_alias));
 #define V_CMP(x, op, y) (((x) op (y)) & 1)
 
-static inline VI vi_select(VI c, VI x, VI y) { return (x & -c) | (y & ~-c); }
+/* c is 0 or 1, but the padding of short vectors holds anything. */
+static inline VI vi_select(VI c, VI x, VI y) {
+  VU mask = 0 - (VU)c;
+  return (VI)(((VU)x & mask) | ((VU)y & ~mask));
+}
 static inline VF vf_select(VI c, VF x, VF y) { return (VF)vi_select(c, (VI)x, (VI)y); }
 static inline VF vf_splat(float x) { return (VF){x, x, x, x}; }
 static inline VI vi_splat(int32_t x) { return (VI){x, x, x, x}; }
