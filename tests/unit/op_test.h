@@ -8,6 +8,9 @@
  * and without masks, at -O0 and -O2, with and without a memory plan, on one thread and on three; and once through the whole pipeline.
  * Layouts are as written: `%r: f32[1,5,3,3]{c8} = Reorder(%x)`. Results are compared with `want` (as many elements as the output has):
  * floats within tol * max(1, |want|) and NaN with NaN, all else exactly.
+ *
+ * SPINEC_OP_BACKEND=c or jit in the environment: everything goes through the whole pipeline for this machine and runs on that backend
+ * instead. That takes minutes; the tests' own runs are on the interpreter.
  */
 #ifndef OP_TEST_H
 #define OP_TEST_H
@@ -81,54 +84,73 @@ static inline Program *op_lower(OpRun *r, const OpConfig *c, const Target *t, co
   return p;
 }
 
-static inline void op_run(const char *text, const OpConfig *c, const void *const *in, const void *const *want, double tol) {
-  OpRun r = {.diag = spinec_diagnostics_new()};
-  if (!FAIL_ARM(&r.fail, r.diag)) {
-    fail_msg("left through Fail: %s\n%s", op_message(r.diag), text);
-    return;
+static inline Runner *op_open(const Program *p, int threads, Diag *d) {
+  const char *backend = getenv("SPINEC_OP_BACKEND");
+  if (!backend) return interp_open(p, threads, d);
+#if SPINEC_HAVE_LLVM
+  if (!strcmp(backend, "jit")) return llvm_open(p, threads, d);
+#endif
+  if (!strcmp(backend, "c")) return c_open(p, threads, d);
+  fail_msg("no backend '%s'", backend);
+  return NULL;
+}
+
+static inline void op_execute(OpRun *r, const char *text, const OpConfig *config, const void *const *in, const void *const *want, double tol) {
+  r->arena = arena_new(&r->fail);
+  r->g = graph_parse(r->arena, r->diag, "test", text);
+  if (!r->g) fail_msg("%s\n%s", op_message(r->diag), text);
+  OpConfig c = *config;
+  if (getenv("SPINEC_OP_BACKEND")) {
+    const Target *native = target_find("native");
+    c = (OpConfig){"native", native->lanes, native->masks, config->level, config->threads, true, true};
   }
-  r.arena = arena_new(&r.fail);
-  r.g = graph_parse(r.arena, r.diag, "test", text);
-  if (!r.g) fail_msg("%s\n%s", op_message(r.diag), text);
-  Target t = *target_find(c->target);
-  t.lanes = c->lanes;
-  t.masks = c->masks;
-  Program *p = op_lower(&r, c, &t, text);
+  Target t = *target_find(c.target);
+  t.lanes = c.lanes;
+  t.masks = c.masks;
+  Program *p = op_lower(r, &c, &t, text);
   int nout = p->outputs.n;
-  void **out = NEW_N(r.arena, void *, nout + 1);
+  void **out = NEW_N(r->arena, void *, nout + 1);
   for (int i = 0; i < nout; i++) {
     size_t bytes = (size_t)shape_count(&p->outputs.at[i].shape) * dt_size(p->outputs.at[i].dt);
     out[i] = malloc(bytes ? bytes : 1);
     memset(out[i], 0xa5, bytes);
   }
-  Runner *runner = interp_open(p, c->threads, r.diag);
-  if (!runner || runner->run(runner, in, out, r.diag) != SPINEC_OK) {
-    Text dump = {.a = r.arena};
+  Runner *runner = op_open(p, c.threads, r->diag);
+  if (!runner || runner->run(runner, in, out, r->diag) != SPINEC_OK) {
+    Text dump = {.a = r->arena};
     program_print(p, &dump);
-    fail_msg("%s\n%s\n%s", op_message(r.diag), text, dump.s);
+    fail_msg("%s\n%s\n%s", op_message(r->diag), text, dump.s);
     return;
   }
   runner->close(runner);
-  op_compare(r.g, c, out, want, tol, text);
+  op_compare(r->g, &c, out, want, tol, text);
   for (int i = 0; i < nout; i++) free(out[i]);
+}
+
+static inline void op_run(const char *text, const OpConfig *config, const void *const *in, const void *const *want, double tol) {
+  OpRun r = {.diag = spinec_diagnostics_new()};
+  if (FAIL_ARM(&r.fail, r.diag)) op_execute(&r, text, config, in, want, tol);
+  else fail_msg("left through Fail: %s\n%s", op_message(r.diag), text);
   op_close(&r);
 }
 
 /* in, want: one pointer per input and output, in signature order; want[i] NULL: not compared. */
 static inline void op_check(const char *text, const void *const *in, const void *const *want, double tol) {
-  for (int i = 0; i < COUNTOF(op_configs); i++) op_run(text, &op_configs[i], in, want, tol);
+  int n = getenv("SPINEC_OP_BACKEND") ? 2 : COUNTOF(op_configs);   /* the first two are at -O0 and -O2 */
+  for (int i = 0; i < n; i++) op_run(text, &op_configs[i], in, want, tol);
+}
+
+static inline void op_parse_refused(OpRun *r, const char *text, const char *because) {
+  r->arena = arena_new(&r->fail);
+  if (graph_parse(r->arena, r->diag, "test", text)) fail_msg("not refused:\n%s", text);
+  if (!strstr(op_message(r->diag), because)) fail_msg("refused with \"%s\", expected \"%s\"\n%s", op_message(r->diag), because, text);
 }
 
 /* The text must be refused with a message that contains `because`. */
 static inline void op_refuse(const char *text, const char *because) {
   OpRun r = {.diag = spinec_diagnostics_new()};
-  if (!FAIL_ARM(&r.fail, r.diag)) {
-    fail_msg("left through Fail: %s\n%s", op_message(r.diag), text);
-    return;
-  }
-  r.arena = arena_new(&r.fail);
-  if (graph_parse(r.arena, r.diag, "test", text)) fail_msg("not refused:\n%s", text);
-  if (!strstr(op_message(r.diag), because)) fail_msg("refused with \"%s\", expected \"%s\"\n%s", op_message(r.diag), because, text);
+  if (FAIL_ARM(&r.fail, r.diag)) op_parse_refused(&r, text, because);
+  else fail_msg("left through Fail: %s\n%s", op_message(r.diag), text);
   op_close(&r);
 }
 
