@@ -165,7 +165,8 @@ void lower_nest(Lower *l, const Shape *shape, Layout layout, int vdim, int lanes
   if (total == 0) return;
   if (layout.kind == LAYOUT_BLOCKED && rank >= 2) {
     s.block = layout.block;
-    if (lanes > 1 && (vdim != 1 || s.block % lanes)) ice(l->g, l->node, "lower_nest", "%d lanes along %d in blocks of %d", lanes, vdim, s.block);
+    if (lanes > 1 && (vdim != 1 || s.block % lanes))
+      ice(l->g, l->node, "lower_nest", "%d lanes along %d in blocks of %d", lanes, vdim, s.block);
     s.inner = rank > 2 ? rank - 1 : -1;
     s.work = s.block;
   } else if (rank > 0) {

@@ -17,16 +17,16 @@ enum { F = 1, I = 2, B = 4 };
 
 /* What operand 0 may be (Where: operands 1 and 2). */
 static const unsigned char accepts[OP_COUNT] = {
-    [OP_Neg] = F | I, [OP_Abs] = F | I, [OP_Sign] = F | I, [OP_Floor] = F, [OP_Ceil] = F, [OP_Round] = F, [OP_Sqrt] = F, [OP_Reciprocal] = F,
-    [OP_Exp] = F, [OP_Log] = F, [OP_Sin] = F, [OP_Cos] = F, [OP_Tan] = F, [OP_Asin] = F, [OP_Acos] = F, [OP_Atan] = F, [OP_Sinh] = F,
-    [OP_Cosh] = F, [OP_Tanh] = F, [OP_Asinh] = F, [OP_Acosh] = F, [OP_Atanh] = F, [OP_Erf] = F, [OP_Sigmoid] = F, [OP_Relu] = F | I,
-    [OP_LeakyRelu] = F, [OP_Elu] = F, [OP_Selu] = F, [OP_Celu] = F, [OP_HardSigmoid] = F, [OP_HardSwish] = F, [OP_Softplus] = F,
-    [OP_Softsign] = F, [OP_ThresholdedRelu] = F, [OP_Shrink] = F | I, [OP_Gelu] = F, [OP_Mish] = F, [OP_Swish] = F, [OP_Clip] = F | I,
-    [OP_Not] = B, [OP_BitwiseNot] = I, [OP_IsNaN] = F, [OP_IsInf] = F, [OP_Cast] = F | I | B,
-    [OP_Add] = F | I, [OP_Sub] = F | I, [OP_Mul] = F | I, [OP_Div] = F | I, [OP_Mod] = F | I, [OP_Pow] = F | I, [OP_Min] = F | I,
-    [OP_Max] = F | I, [OP_PRelu] = F | I, [OP_And] = B, [OP_Or] = B, [OP_Xor] = B, [OP_BitwiseAnd] = I, [OP_BitwiseOr] = I,
-    [OP_BitwiseXor] = I, [OP_BitShift] = I, [OP_Equal] = F | I | B, [OP_Less] = F | I, [OP_LessOrEqual] = F | I, [OP_Greater] = F | I,
-    [OP_GreaterOrEqual] = F | I, [OP_Where] = F | I | B,
+    [OP_Neg] = F | I, [OP_Abs] = F | I, [OP_Sign] = F | I, [OP_Floor] = F, [OP_Ceil] = F, [OP_Round] = F,
+    [OP_Sqrt] = F, [OP_Reciprocal] = F, [OP_Exp] = F, [OP_Log] = F, [OP_Sin] = F, [OP_Cos] = F, [OP_Tan] = F, [OP_Asin] = F,
+    [OP_Acos] = F, [OP_Atan] = F, [OP_Sinh] = F, [OP_Cosh] = F, [OP_Tanh] = F, [OP_Asinh] = F, [OP_Acosh] = F, [OP_Atanh] = F,
+    [OP_Erf] = F, [OP_Sigmoid] = F, [OP_Relu] = F | I, [OP_LeakyRelu] = F, [OP_Elu] = F, [OP_Selu] = F, [OP_Celu] = F,
+    [OP_HardSigmoid] = F, [OP_HardSwish] = F, [OP_Softplus] = F, [OP_Softsign] = F, [OP_ThresholdedRelu] = F, [OP_Shrink] = F | I,
+    [OP_Gelu] = F, [OP_Mish] = F, [OP_Swish] = F, [OP_Clip] = F | I, [OP_Not] = B, [OP_BitwiseNot] = I, [OP_IsNaN] = F, [OP_IsInf] = F,
+    [OP_Cast] = F | I | B, [OP_Add] = F | I, [OP_Sub] = F | I, [OP_Mul] = F | I, [OP_Div] = F | I, [OP_Mod] = F | I, [OP_Pow] = F | I,
+    [OP_Min] = F | I, [OP_Max] = F | I, [OP_PRelu] = F | I, [OP_And] = B, [OP_Or] = B, [OP_Xor] = B, [OP_BitwiseAnd] = I,
+    [OP_BitwiseOr] = I, [OP_BitwiseXor] = I, [OP_BitShift] = I, [OP_Equal] = F | I | B, [OP_Less] = F | I, [OP_LessOrEqual] = F | I,
+    [OP_Greater] = F | I, [OP_GreaterOrEqual] = F | I, [OP_Where] = F | I | B,
 };
 
 bool ew_accepts(Op op, DType t) {
@@ -348,7 +348,8 @@ static bool all_alike(const Node *n) {
   for (int i = 0; i < n->nin; i++) {
     const Value *v = n->in[i];
     if (immediate(v)) continue;
-    if (!shape_equal(&v->shape, &y->shape) || v->layout.kind != y->layout.kind || v->layout.block != y->layout.block || operand_up(n, i)) return false;
+    if (!shape_equal(&v->shape, &y->shape) || v->layout.kind != y->layout.kind || v->layout.block != y->layout.block || operand_up(n, i))
+      return false;
   }
   return true;
 }

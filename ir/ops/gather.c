@@ -1,7 +1,7 @@
 /* ops/gather.c: Gather, GatherElements, GatherND, OneHot: reading at indices that are tensors.
  *
- * Indices are known at run time only. What ONNX calls an error, an index outside [-n, n), reads the nearest valid element instead: generated
- * code never leaves its buffers.
+ * Indices are known at run time only. What ONNX calls an error, an index outside [-n, n), reads the nearest valid element instead:
+ * generated code never leaves its buffers.
  */
 #include "ops.h"
 
@@ -37,7 +37,8 @@ static bool push_dims(Graph *g, const Node *n, Shape *s, const Shape *from, int 
 }
 
 static bool set_gathered(Graph *g, Node *n, const Shape *y) {
-  if (shape_count(y) > 0 && value_count(n->in[0]) == 0) REFUSE(g, n, NULL, "nothing can be gathered from %s", shape_text(g->arena, &n->in[0]->shape));
+  if (shape_count(y) > 0 && value_count(n->in[0]) == 0)
+    REFUSE(g, n, NULL, "nothing can be gathered from %s", shape_text(g->arena, &n->in[0]->shape));
   return op_set_out(g, n, 0, n->in[0]->dt, y);
 }
 
@@ -67,11 +68,13 @@ bool infer_gather_nd(Graph *g, Node *n) {
   int64_t batch = ((const GatherAttr *)n->attr)->batch_dims;
   Shape y = {0};
   if (!check_indices(g, n, n->in[1]) || !op_check_rank(g, n, n->in[1], "indices", 1, MAX_RANK)) return false;
-  if (batch < 0 || batch >= i->rank || batch > x->rank) REFUSE(g, n, NULL, "batch_dims is %lld for indices of rank %d", (long long)batch, i->rank);
+  if (batch < 0 || batch >= i->rank || batch > x->rank)
+    REFUSE(g, n, NULL, "batch_dims is %lld for indices of rank %d", (long long)batch, i->rank);
   int64_t k = i->d[i->rank - 1].n;
   if (k > x->rank - batch) REFUSE(g, n, NULL, "indices have %lld entries for data of rank %d", (long long)k, x->rank);
   for (int d = 0; d < batch; d++)
-    if (x->d[d].n != i->d[d].n) REFUSE(g, n, NULL, "data %s and indices %s differ in dimension %d", shape_text(g->arena, x), shape_text(g->arena, i), d);
+    if (x->d[d].n != i->d[d].n)
+      REFUSE(g, n, NULL, "data %s and indices %s differ in dimension %d", shape_text(g->arena, x), shape_text(g->arena, i), d);
   if (!push_dims(g, n, &y, i, 0, i->rank - 1) || !push_dims(g, n, &y, x, (int)(batch + k), x->rank)) return false;
   return set_gathered(g, n, &y);
 }

@@ -1,7 +1,7 @@
 /* ops/move.c: lowering of data movement: Transpose, Slice, Concat, Expand, Tile, Pad, Trilu, ReverseSequence.
  *
- * Without a body, what is a strided copy is left to copy.c. With one, the op is a point function: the place of the operand's element from the
- * place of the result's.
+ * Without a body, what is a strided copy is left to copy.c. With one, the op is a point function: the place of the operand's element from
+ * the place of the result's.
  */
 #include "ops.h"
 

@@ -1,8 +1,8 @@
 /* ops/reorder.c: Reorder: the same tensor in another layout.
  *
  * Between PLAIN and BLOCKED, tiles of L channels by L pixels are transposed in registers: PLAIN rows are whole vectors of pixels, BLOCKED
- * ones of channels. Pixels left at the end of a row go one at a time. The body is applied to vectors of channels. Rows past the last channel
- * are read again from the last one (the padding they fill is never looked at) and not written.
+ * ones of channels. Pixels left at the end of a row go one at a time. The body is applied to vectors of channels. Rows past the last
+ * channel are read again from the last one (the padding they fill is never looked at) and not written.
  */
 #include "ops.h"
 
@@ -103,7 +103,8 @@ static bool reorder_tiled(Lower *l, const Node *n) {
     while (lanes > 1 && n->in[i]->layout.kind == LAYOUT_BLOCKED && n->in[i]->layout.block % lanes) lanes /= 2;
   while (block && lanes > 1 && y->layout.block % lanes) lanes /= 2;
   if (lanes < 4) return false;
-  lower_open(l, n, "Reorder %lldx%lld %s", (long long)x->shape.d[1].n, (long long)shape_count_from(&x->shape, 2), block ? "blocked" : "plain");
+  lower_open(l, n, "Reorder %lldx%lld %s", (long long)x->shape.d[1].n, (long long)shape_count_from(&x->shape, 2),
+             block ? "blocked" : "plain");
   lower_see_joined(l, n);
   Reorder r = {.l = l, .n = n, .x = x, .y = n->out[0], .block = block, .lanes = lanes, .channels = x->shape.d[1].n,
                .at = {.rank = lower_shape(l, y, NULL).rank, .lanes = lanes, .vdim = 1}};

@@ -14,7 +14,8 @@ static bool check_elements(Graph *g, const Node *n) {
   bool fits = i->rank == x->rank && shape_equal(i, u);
   for (int d = 0; fits && d < x->rank; d++) fits = d == axis || i->d[d].n <= x->d[d].n;
   if (!fits)
-    REFUSE(g, n, NULL, "indices %s and updates %s do not fit data %s", shape_text(g->arena, i), shape_text(g->arena, u), shape_text(g->arena, x));
+    REFUSE(g, n, NULL, "indices %s and updates %s do not fit data %s", shape_text(g->arena, i), shape_text(g->arena, u),
+           shape_text(g->arena, x));
   return true;
 }
 
@@ -25,7 +26,8 @@ static bool check_nd(Graph *g, const Node *n) {
   bool fits = k <= x->rank && u->rank == i->rank - 1 + x->rank - k;
   for (int d = 0; fits && d < u->rank; d++) fits = u->d[d].n == (d < i->rank - 1 ? i->d[d].n : x->d[d - (i->rank - 1) + k].n);
   if (!fits)
-    REFUSE(g, n, NULL, "indices %s and updates %s do not fit data %s", shape_text(g->arena, i), shape_text(g->arena, u), shape_text(g->arena, x));
+    REFUSE(g, n, NULL, "indices %s and updates %s do not fit data %s", shape_text(g->arena, i), shape_text(g->arena, u),
+           shape_text(g->arena, x));
   return true;
 }
 
@@ -117,7 +119,8 @@ void lower_scatter_nd(Lower *l, const Node *n) {
   if (value_count(y) == 0) return;
   copy_data(l, n);
   if (value_count(u) == 0) return;
-  int64_t slice = shape_count_from(&y->shape, (int)i->shape.d[i->shape.rank - 1].n), parts = slice >= SPLIT ? MINI(slice / (SPLIT / 2), 256) : 1;
+  int64_t slice = shape_count_from(&y->shape, (int)i->shape.d[i->shape.rank - 1].n),
+          parts = slice >= SPLIT ? MINI(slice / (SPLIT / 2), 256) : 1;
   while (slice % parts) parts--;
   Build *b = lower_open(l, n, "ScatterND slices of %lld", (long long)slice);
   Expr *r = lower_range(l, "r", parts);

@@ -59,8 +59,8 @@ bool infer_slice(Graph *g, Node *n) {
     /* Divided, not multiplied: (size - 1) * step may overflow. */
     int64_t room = step > 0 ? (extent - 1 - start) / step : start / -step;
     if (start >= extent || size - 1 > room)
-      REFUSE(g, n, NULL, "dimension %d: %lld elements from %lld by %lld are not inside 0..%lld", i, (long long)size, (long long)start, (long long)step,
-             (long long)extent);
+      REFUSE(g, n, NULL, "dimension %d: %lld elements from %lld by %lld are not inside 0..%lld", i, (long long)size, (long long)start,
+             (long long)step, (long long)extent);
   }
   Shape s = shape_of(rank, a->sizes.v);
   return op_set_out(g, n, 0, x->dt, &s);
@@ -69,14 +69,16 @@ bool infer_slice(Graph *g, Node *n) {
 bool infer_concat(Graph *g, Node *n) {
   int axis;
   const Value *x = n->in[0];
-  if (!op_check_rank(g, n, x, "operand 0", 1, MAX_RANK) || !op_axis(g, n, ((const AxisAttr *)n->attr)->axis, x->shape.rank, &axis)) return false;
+  if (!op_check_rank(g, n, x, "operand 0", 1, MAX_RANK) || !op_axis(g, n, ((const AxisAttr *)n->attr)->axis, x->shape.rank, &axis))
+    return false;
   Shape s = x->shape;
   for (int i = 1; i < n->ncore; i++) {
     const Value *v = n->in[i];
     bool fits = v->shape.rank == s.rank;
     for (int d = 0; fits && d < s.rank; d++) fits = d == axis || v->shape.d[d].n == s.d[d].n;
     if (!fits)
-      REFUSE(g, n, NULL, "operand %d of shape %s does not join %s along axis %d", i, shape_text(g->arena, &v->shape), shape_text(g->arena, &s), axis);
+      REFUSE(g, n, NULL, "operand %d of shape %s does not join %s along axis %d", i, shape_text(g->arena, &v->shape),
+             shape_text(g->arena, &s), axis);
     if (v->dt != x->dt) REFUSE(g, n, NULL, "operand %d is %s, operand 0 is %s", i, dt_name(v->dt), dt_name(x->dt));
     int64_t sum = s.d[axis].n + v->shape.d[axis].n;
     if (sum > EXTENT_MAX) REFUSE(g, n, NULL, "the result is too large");
@@ -114,7 +116,9 @@ bool infer_pad(Graph *g, Node *n) {
   if (!op_check_ints(g, n, "pads", a->pads, 2 * s.rank, -EXTENT_MAX, EXTENT_MAX)) return false;
   for (int i = 0; i < s.rank; i++) {
     int64_t lo = a->pads.v[i], hi = a->pads.v[s.rank + i], in = s.d[i].n, out = in + lo + hi;
-    if (out < 0) REFUSE(g, n, NULL, "dimension %d: %lld elements cannot be cropped by %lld and %lld", i, (long long)in, (long long)-lo, (long long)-hi);
+    if (out < 0)
+      REFUSE(g, n, NULL, "dimension %d: %lld elements cannot be cropped by %lld and %lld", i, (long long)in, (long long)-lo,
+             (long long)-hi);
     if (out > 0 && a->mode != PAD_CONSTANT && in + MINI(lo, 0) + MINI(hi, 0) <= 0)
       REFUSE(g, n, NULL, "dimension %d has no elements to pad with", i);
     s.d[i] = dim_of(out);

@@ -15,8 +15,8 @@
 static bool check_value(const Graph *g, const Node *n, const Value *v, const char *what) {
   if (!v) return true;
   if (!dt_computable(v->dt)) {
-    node_error(g, n, SPINEC_ERR_UNSUPPORTED, "convert it to f32 with a Cast before export", "%s has element type %s, which has no kernels", what,
-               dt_name(v->dt));
+    node_error(g, n, SPINEC_ERR_UNSUPPORTED, "convert it to f32 with a Cast before export", "%s has element type %s, which has no kernels",
+               what, dt_name(v->dt));
     return false;
   }
   if (value_storage_count(v) > BYTES_MAX / 8) {
@@ -44,7 +44,10 @@ static bool check_node(const Graph *g, const Node *n) {
 static bool check_graph(const Graph *g) {
   bool ok = true;
   for (const Node *n = g->first; n; n = n->next) ok &= check_node(g, n);
-  for (int i = 0; i < g->inputs.n; i++) ok &= check_value(g, NULL, g->inputs.at[i], arena_printf(g->arena, "input '%s'", g->inputs.at[i]->name));
+  for (int i = 0; i < g->inputs.n; i++) {
+    const Value *v = g->inputs.at[i];
+    ok &= check_value(g, NULL, v, arena_printf(g->arena, "input '%s'", v->name ? v->name : "?"));
+  }
   return ok;
 }
 

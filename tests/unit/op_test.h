@@ -95,7 +95,8 @@ static inline Runner *op_open(const Program *p, int threads, Diag *d) {
   return NULL;
 }
 
-static inline void op_execute(OpRun *r, const char *text, const OpConfig *config, const void *const *in, const void *const *want, double tol) {
+static inline void op_execute(OpRun *r, const char *text, const OpConfig *config, const void *const *in, const void *const *want,
+                              double tol) {
   r->arena = arena_new(&r->fail);
   r->g = graph_parse(r->arena, r->diag, "test", text);
   if (!r->g) fail_msg("%s\n%s", op_message(r->diag), text);

@@ -64,7 +64,8 @@ static void unary_f32(void **state) {
       if (u->special && i % 64 < COUNTOF(specials)) x[i] = (float)specials[i % 64];
       want[i] = (float)u->fn(x[i]);
     }
-    op_check(op_text("graph \"t\" { input %%x: f32[%d] %%y = %s output %%y }", N, u->call), (const void *[]){x}, (const void *[]){want}, u->tol);
+    op_check(op_text("graph \"t\" { input %%x: f32[%d] %%y = %s output %%y }", N, u->call), (const void *[]){x}, (const void *[]){want},
+             u->tol);
   }
 }
 
@@ -169,8 +170,8 @@ static void integers(void **state) {
         data_set_i(tw, t->dt, i, want[i]);
       }
       const char *second = int_ops[o].nin == 2 ? op_text("input %%y: %s[%d]", t->name, M) : "";
-      op_check(op_text("graph \"t\" { input %%x: %s[%d] %s %%z = %s output %%z }", t->name, M, second, int_ops[o].call), (const void *[]){tx, ty},
-               (const void *[]){tw}, 0);
+      op_check(op_text("graph \"t\" { input %%x: %s[%d] %s %%z = %s output %%z }", t->name, M, second, int_ops[o].call),
+               (const void *[]){tx, ty}, (const void *[]){tw}, 0);
     }
   }
 }
@@ -217,9 +218,11 @@ static void binary_f32(void **state) {
                    "%%d = Div(%%x, %%y) %%e = Mod(%%x, %%y) {alpha=1, beta=0} %%f = Mod(%%x, %%y) {alpha=0, beta=0} %%g = Pow(%%x, %%y) "
                    "%%h = PRelu(%%x, %%y) output %%a output %%b output %%c output %%d output %%e output %%f output %%g output %%h }", M, M),
            (const void *[]){x, y}, (const void *[]){min, max, sum, div, rem, mod, power, prelu}, 1e-6);
-  op_check(op_text("graph \"t\" { input %%x: f32[%d] input %%y: f32[%d] %%a = Equal(%%x, %%y) %%b = Less(%%x, %%y) %%c = LessOrEqual(%%x, %%y) "
-                   "%%d = Greater(%%x, %%y) %%e = GreaterOrEqual(%%x, %%y) output %%a output %%b output %%c output %%d output %%e }", M, M),
-           (const void *[]){x, y}, (const void *[]){eq, lt, le, gt, ge}, 0);
+  op_check(
+      op_text("graph \"t\" { input %%x: f32[%d] input %%y: f32[%d] %%a = Equal(%%x, %%y) %%b = Less(%%x, %%y) %%c = LessOrEqual(%%x, %%y) "
+              "%%d = Greater(%%x, %%y) %%e = GreaterOrEqual(%%x, %%y) output %%a output %%b output %%c output %%d output %%e }",
+              M, M),
+      (const void *[]){x, y}, (const void *[]){eq, lt, le, gt, ge}, 0);
 }
 
 /* min and max of a constant keep NaN without asking for it. */
@@ -239,20 +242,23 @@ static void powers(void **state) {
   for (int k = 0; k < COUNTOF(exponents); k++) {
     float want[7];
     for (int i = 0; i < 7; i++) want[i] = powf(x[i], (float)atof(exponents[k]));
-    op_check(op_text("graph \"t\" { input %%x: f32[7] const %%e: f32[] = [%s] %%y = Pow(%%x, %%e) output %%y }", exponents[k]), (const void *[]){x},
-             (const void *[]){want}, 1e-6);
+    op_check(op_text("graph \"t\" { input %%x: f32[7] const %%e: f32[] = [%s] %%y = Pow(%%x, %%e) output %%y }", exponents[k]),
+             (const void *[]){x}, (const void *[]){want}, 1e-6);
   }
   /* mixed types: the result has the base's */
   static const int32_t base[] = {2, 3, -2, 10, 0, 1, -1};
   static const int64_t e[] = {10, 0, 3, 9, 0, 100, 101};
   static const int32_t want[] = {1024, 1, -8, 1000000000, 1, 1, -1};
-  op_check("graph \"t\" { input %x: i32[7] input %e: i64[7] %y = Pow(%x, %e) output %y }", (const void *[]){base, e}, (const void *[]){want}, 0);
+  op_check("graph \"t\" { input %x: i32[7] input %e: i64[7] %y = Pow(%x, %e) output %y }", (const void *[]){base, e},
+           (const void *[]){want}, 0);
   static const float fe[] = {0.5f, 2, 3, 1, 1, 1, 2};
   static const int32_t fwant[] = {1, 9, -8, 10, 0, 1, 1};
-  op_check("graph \"t\" { input %x: i32[7] input %e: f32[7] %y = Pow(%x, %e) output %y }", (const void *[]){base, fe}, (const void *[]){fwant}, 0);
+  op_check("graph \"t\" { input %x: i32[7] input %e: f32[7] %y = Pow(%x, %e) output %y }", (const void *[]){base, fe},
+           (const void *[]){fwant}, 0);
   static const float want3[] = {1024, 1, -8, 1e9f, 1, 1, -1};
   static const float fbase[] = {2, 3, -2, 10, 0, 1, -1};
-  op_check("graph \"t\" { input %x: f32[7] input %e: i64[7] %y = Pow(%x, %e) output %y }", (const void *[]){fbase, e}, (const void *[]){want3}, 1e-6);
+  op_check("graph \"t\" { input %x: f32[7] input %e: i64[7] %y = Pow(%x, %e) output %y }", (const void *[]){fbase, e},
+           (const void *[]){want3}, 1e-6);
 }
 
 static void logic(void **state) {
@@ -263,9 +269,10 @@ static void logic(void **state) {
     and[i] = x[i] && y[i], or[i] = x[i] || y[i], xor[i] = x[i] != y[i], not[i] = !x[i], eq[i] = x[i] == y[i];
     where[i] = x[i] ? y[i] : z[i];
   }
-  op_check("graph \"t\" { input %x: bool[5] input %y: bool[5] input %z: bool[5] %a = And(%x, %y) %b = Or(%x, %y) %c = Xor(%x, %y) %d = Not(%x) "
-           "%e = Equal(%x, %y) %f = Where(%x, %y, %z) output %a output %b output %c output %d output %e output %f }",
-           (const void *[]){x, y, z}, (const void *[]){and, or, xor, not, eq, where}, 0);
+  op_check(
+      "graph \"t\" { input %x: bool[5] input %y: bool[5] input %z: bool[5] %a = And(%x, %y) %b = Or(%x, %y) %c = Xor(%x, %y) %d = Not(%x) "
+      "%e = Equal(%x, %y) %f = Where(%x, %y, %z) output %a output %b output %c output %d output %e output %f }",
+      (const void *[]){x, y, z}, (const void *[]){and, or, xor, not, eq, where}, 0);
 }
 
 static void classes(void **state) {
@@ -295,8 +302,8 @@ static void casts(void **state) {
         else if (t == DT_BOOL) data_set_i(to, t, i, data_get_i(from, f, i) != 0);
         else data_set_i(to, t, i, data_get_i(from, f, i));
       }
-      op_check(op_text("graph \"t\" { input %%x: %s[%d] %%y = Cast(%%x) {to=%s} output %%y }", dt_name(f), M, dt_name(t)), (const void *[]){from},
-               (const void *[]){to}, 0);
+      op_check(op_text("graph \"t\" { input %%x: %s[%d] %%y = Cast(%%x) {to=%s} output %%y }", dt_name(f), M, dt_name(t)),
+               (const void *[]){from}, (const void *[]){to}, 0);
     }
   static const float odd[] = {NAN, INFINITY, -INFINITY, 3e9f, -3e9f, 0.9f, -0.9f};
   static const int32_t want[] = {0, INT_MAX, INT_MIN, INT_MAX, INT_MIN, 0, 0};
@@ -343,8 +350,8 @@ static void broadcasts(void **state) {
       char tx[40], ty[40];
       dims_text(tx, dx, 0);
       dims_text(ty, dy, p & 16 ? 0 : skip);
-      op_check(op_text("graph \"t\" { input %%x: f32[%s] input %%y: f32[%s] %%z = Sub(%%x, %%y) output %%z }", tx, ty), (const void *[]){x, y},
-               (const void *[]){want}, 0);
+      op_check(op_text("graph \"t\" { input %%x: f32[%s] input %%y: f32[%s] %%z = Sub(%%x, %%y) output %%z }", tx, ty),
+               (const void *[]){x, y}, (const void *[]){want}, 0);
     }
 }
 
@@ -354,16 +361,18 @@ static void where_broadcasts(void **state) {
   static float x[20], y[1] = {-7}, want[60];
   op_fill_f32(x, 20, 5);
   for (int i = 0; i < 60; i++) want[i] = c[i / 20] ? x[i % 20] : -7;
-  op_check("graph \"t\" { input %c: bool[3,1,1] input %x: f32[4,5] input %y: f32[] %z = Where(%c, %x, %y) output %z }", (const void *[]){c, x, y},
-           (const void *[]){want}, 0);
+  op_check("graph \"t\" { input %c: bool[3,1,1] input %x: f32[4,5] input %y: f32[] %z = Where(%c, %x, %y) output %z }",
+           (const void *[]){c, x, y}, (const void *[]){want}, 0);
 }
 
 static void scalars_and_empties(void **state) {
   (void)state;
   static const float x[] = {2.5f}, y[] = {-1}, want[] = {1.5f};
   op_check("graph \"t\" { input %x: f32[] input %y: f32[] %z = Add(%x, %y) output %z }", (const void *[]){x, y}, (const void *[]){want}, 0);
-  op_check("graph \"t\" { input %x: f32[1,1] input %y: f32[1] %z = Add(%x, %y) output %z }", (const void *[]){x, y}, (const void *[]){want}, 0);
-  op_check("graph \"t\" { input %x: f32[3,0,2] input %y: f32[2] %z = Add(%x, %y) output %z }", (const void *[]){x, y}, (const void *[]){want}, 0);
+  op_check("graph \"t\" { input %x: f32[1,1] input %y: f32[1] %z = Add(%x, %y) output %z }", (const void *[]){x, y}, (const void *[]){want},
+           0);
+  op_check("graph \"t\" { input %x: f32[3,0,2] input %y: f32[2] %z = Add(%x, %y) output %z }", (const void *[]){x, y},
+           (const void *[]){want}, 0);
   op_check("graph \"t\" { input %x: f32[0] %z = Exp(%x) output %z }", (const void *[]){x}, (const void *[]){want}, 0);
   /* the same operand twice */
   static const float four[] = {6.25f};
@@ -396,10 +405,21 @@ static void refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(unary_f32),       cmocka_unit_test(unary_f64), cmocka_unit_test(integers),         cmocka_unit_test(integer_constants),
-      cmocka_unit_test(binary_f32),      cmocka_unit_test(powers),    cmocka_unit_test(constant_bounds),  cmocka_unit_test(logic),
-      cmocka_unit_test(classes),         cmocka_unit_test(casts),     cmocka_unit_test(broadcasts),       cmocka_unit_test(where_broadcasts),
-      cmocka_unit_test(scalars_and_empties), cmocka_unit_test(long_tensors), cmocka_unit_test(refusals),
+      cmocka_unit_test(unary_f32),
+      cmocka_unit_test(unary_f64),
+      cmocka_unit_test(integers),
+      cmocka_unit_test(integer_constants),
+      cmocka_unit_test(binary_f32),
+      cmocka_unit_test(powers),
+      cmocka_unit_test(constant_bounds),
+      cmocka_unit_test(logic),
+      cmocka_unit_test(classes),
+      cmocka_unit_test(casts),
+      cmocka_unit_test(broadcasts),
+      cmocka_unit_test(where_broadcasts),
+      cmocka_unit_test(scalars_and_empties),
+      cmocka_unit_test(long_tensors),
+      cmocka_unit_test(refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,11 +30,13 @@ static void gather_case(int outer, int n, int inner, int count, const char *data
   for (int o = 0; o < outer; o++)
     for (int k = 0; k < count; k++)
       for (int e = 0; e < inner; e++) want[(o * count + k) * inner + e] = x[(o * n + valid_index(i64[k], n)) * inner + e];
-  op_check(op_text("graph \"t\" { input %%x: f32[%s] input %%i: i64[%s] %%y = Gather(%%x, %%i) {axis=%d, batch_dims=0} output %%y }", data, indices, axis),
+  op_check(op_text("graph \"t\" { input %%x: f32[%s] input %%i: i64[%s] %%y = Gather(%%x, %%i) {axis=%d, batch_dims=0} output %%y }", data,
+                   indices, axis),
            (const void *[]){x, i64}, (const void *[]){want}, 0);
   for (int k = 0; k < outer * count * inner; k++) want[k] = fmaxf(0, want[k]) - u[k];
   op_check(op_text("graph \"t\" { input %%x: f32[%s] input %%i: i32[%s] input %%u: f32[%d] %%g = Gather(%%x, %%i) {axis=%d, batch_dims=0} "
-                   "body { %%0 = Relu(acc) } %%f = Reshape(%%g) {shape=[-1]} %%y = Sub(%%f, %%u) output %%y }", data, indices, outer * count * inner, axis),
+                   "body { %%0 = Relu(acc) } %%f = Reshape(%%g) {shape=[-1]} %%y = Sub(%%f, %%u) output %%y }",
+                   data, indices, outer * count * inner, axis),
            (const void *[]){x, i32, u}, (const void *[]){want}, 1e-6);
 }
 
@@ -50,18 +52,19 @@ static void gathers(void **state) {
   gather_case(1, 1, 20, 3, "1,20", "3", 0);
   gather_case(3, 4, 0, 2, "3,4,0", "2", 1);
   /* a constant index; the indices as their own data */
-  op_check("graph \"t\" { input %x: f32[3,4] const %i: i64[] = [-1] %y = Gather(%x, %i) {axis=0, batch_dims=0} output %y }", (const void *[]){x},
-           (const void *[]){x + 8}, 0);
+  op_check("graph \"t\" { input %x: f32[3,4] const %i: i64[] = [-1] %y = Gather(%x, %i) {axis=0, batch_dims=0} output %y }",
+           (const void *[]){x}, (const void *[]){x + 8}, 0);
   static const int64_t p[] = {2, 0, 1, 2}, wp[] = {1, 2, 0, 1};
-  op_check("graph \"t\" { input %x: i64[4] %y = Gather(%x, %x) {axis=0, batch_dims=0} output %y }", (const void *[]){p}, (const void *[]){wp}, 0);
+  op_check("graph \"t\" { input %x: i64[4] %y = Gather(%x, %x) {axis=0, batch_dims=0} output %y }", (const void *[]){p},
+           (const void *[]){wp}, 0);
   /* extreme indices */
   static const int64_t far[] = {INT64_MIN, INT64_MAX, -1};
   static const uint64_t ufar[] = {UINT64_MAX, 0, 1};
   const float wf[] = {x[0], x[4], x[4]}, wu[] = {x[0], x[0], x[1]};
-  op_check("graph \"t\" { input %x: f32[5] input %i: i64[3] %y = Gather(%x, %i) {axis=0, batch_dims=0} output %y }", (const void *[]){x, far},
-           (const void *[]){wf}, 0);
-  op_check("graph \"t\" { input %x: f32[5] input %i: u64[3] %y = Gather(%x, %i) {axis=0, batch_dims=0} output %y }", (const void *[]){x, ufar},
-           (const void *[]){wu}, 0);
+  op_check("graph \"t\" { input %x: f32[5] input %i: i64[3] %y = Gather(%x, %i) {axis=0, batch_dims=0} output %y }",
+           (const void *[]){x, far}, (const void *[]){wf}, 0);
+  op_check("graph \"t\" { input %x: f32[5] input %i: u64[3] %y = Gather(%x, %i) {axis=0, batch_dims=0} output %y }",
+           (const void *[]){x, ufar}, (const void *[]){wu}, 0);
 }
 
 static void gather_elements(void **state) {
@@ -77,7 +80,8 @@ static void gather_elements(void **state) {
       c[axis] = (int)valid_index(i64[k], d[axis]);
       want[k] = x[(c[0] * d[1] + c[1]) * d[2] + c[2]];
     }
-    op_check(op_text("graph \"t\" { input %%x: f32[4,5,19] input %%i: i64[%d,%d,%d] %%y = GatherElements(%%x, %%i) {axis=%d, batch_dims=0} output %%y }",
+    op_check(op_text("graph \"t\" { input %%x: f32[4,5,19] input %%i: i64[%d,%d,%d] %%y = GatherElements(%%x, %%i) {axis=%d, batch_dims=0} "
+                     "output %%y }",
                      e[0], e[1], e[2], axis),
              (const void *[]){x, i64}, (const void *[]){want}, 0);
   }
@@ -99,16 +103,20 @@ static void gather_nd(void **state) {
       for (int j = 0; j < k; j++) at = at * d[j] + valid_index(i64[p * k + j], d[j]);
       for (int e = 0; e < inner; e++) want[p * inner + e] = x[at * inner + e];
     }
-    op_check(op_text("graph \"t\" { input %%x: f32[3,4,20] input %%i: i64[2,3,%d] %%y = GatherND(%%x, %%i) {axis=0, batch_dims=0} output %%y }", k),
-             (const void *[]){x, i64}, (const void *[]){want}, 0);
-    op_check(op_text("graph \"t\" { input %%x: f32[3,4,20] input %%i: i32[2,3,%d] %%y = GatherND(%%x, %%i) {axis=0, batch_dims=0} output %%y }", k),
-             (const void *[]){x, i32}, (const void *[]){want}, 0);
+    op_check(
+        op_text("graph \"t\" { input %%x: f32[3,4,20] input %%i: i64[2,3,%d] %%y = GatherND(%%x, %%i) {axis=0, batch_dims=0} output %%y }",
+                k),
+        (const void *[]){x, i64}, (const void *[]){want}, 0);
+    op_check(
+        op_text("graph \"t\" { input %%x: f32[3,4,20] input %%i: i32[2,3,%d] %%y = GatherND(%%x, %%i) {axis=0, batch_dims=0} output %%y }",
+                k),
+        (const void *[]){x, i32}, (const void *[]){want}, 0);
   }
   static const int64_t b[] = {1, 0, 3, -1, 2, 2};
   for (int p = 0; p < 6; p++)
     for (int e = 0; e < 20; e++) want[p * 20 + e] = x[(p / 2 * 4 + valid_index(b[p], 4)) * 20 + e];
-  op_check("graph \"t\" { input %x: f32[3,4,20] input %i: i64[3,2,1] %y = GatherND(%x, %i) {axis=0, batch_dims=1} output %y }", (const void *[]){x, b},
-           (const void *[]){want}, 0);
+  op_check("graph \"t\" { input %x: f32[3,4,20] input %i: i64[3,2,1] %y = GatherND(%x, %i) {axis=0, batch_dims=1} output %y }",
+           (const void *[]){x, b}, (const void *[]){want}, 0);
 }
 
 static void one_hots(void **state) {
@@ -125,7 +133,8 @@ static void one_hots(void **state) {
       }
     op_check(op_text("graph \"t\" { input %%i: i64[2,3] input %%v: f32[2] %%y = OneHot(%%i, %%v) {axis=%d, depth=3} output %%y }", axis),
              (const void *[]){i, values}, (const void *[]){want}, 0);
-    op_check(op_text("graph \"t\" { input %%i: f32[2,3] const %%v: f32[2] = [-1, 4] %%y = OneHot(%%i, %%v) {axis=%d, depth=3} output %%y }", axis - 3),
+    op_check(op_text("graph \"t\" { input %%i: f32[2,3] const %%v: f32[2] = [-1, 4] %%y = OneHot(%%i, %%v) {axis=%d, depth=3} output %%y }",
+                     axis - 3),
              (const void *[]){fi}, (const void *[]){want}, 0);
   }
 }
@@ -157,7 +166,8 @@ static void scatter_elements(void **state) {
         *to = reduce(r, *to, u[k]);
       }
       op_check(op_text("graph \"t\" { input %%x: f32[4,5,19] input %%i: i64[%d,%d,%d] input %%u: f32[%d,%d,%d] "
-                       "%%y = ScatterElements(%%x, %%i, %%u) {axis=%d, reduction=%s} output %%y }", e[0], e[1], e[2], e[0], e[1], e[2], axis, reductions[r]),
+                       "%%y = ScatterElements(%%x, %%i, %%u) {axis=%d, reduction=%s} output %%y }",
+                       e[0], e[1], e[2], e[0], e[1], e[2], axis, reductions[r]),
                (const void *[]){x, i64, u}, (const void *[]){want}, 1e-5);
     }
 }
@@ -186,17 +196,21 @@ static void scatter_nd(void **state) {
   memcpy(want, x, sizeof(float) * 3 * 4100);
   for (int p = 0; p < 3; p++)
     for (int e = 0; e < 4100; e++) want[rows[p] * 4100 + e] += u[p * 4100 + e];
-  op_check("graph \"t\" { input %x: f32[3,4100] input %i: i64[3,1] input %u: f32[3,4100] %y = ScatterND(%x, %i, %u) {axis=0, reduction=add} output %y }",
+  op_check("graph \"t\" { input %x: f32[3,4100] input %i: i64[3,1] input %u: f32[3,4100] %y = ScatterND(%x, %i, %u) {axis=0, "
+           "reduction=add} output %y }",
            (const void *[]){x, rows, u}, (const void *[]){want}, 1e-5);
   /* integers; the indices are the updates too; no updates */
   static const int64_t di[] = {10, 20, 30}, ii[] = {2, 0}, wi[] = {0, 20, 2};
-  op_check("graph \"t\" { input %x: i64[3] input %i: i64[2] %j = Reshape(%i) {shape=[2,1]} %y = ScatterND(%x, %j, %i) {axis=0, reduction=none} output %y }",
+  op_check("graph \"t\" { input %x: i64[3] input %i: i64[2] %j = Reshape(%i) {shape=[2,1]} %y = ScatterND(%x, %j, %i) {axis=0, "
+           "reduction=none} output %y }",
            (const void *[]){di, ii}, (const void *[]){wi}, 0);
-  op_check("graph \"t\" { input %x: i64[3] input %i: i64[0,1] input %u: i64[0] %y = ScatterND(%x, %i, %u) {axis=0, reduction=none} output %y }",
-           (const void *[]){di, ii, ii}, (const void *[]){di}, 0);
+  op_check(
+      "graph \"t\" { input %x: i64[3] input %i: i64[0,1] input %u: i64[0] %y = ScatterND(%x, %i, %u) {axis=0, reduction=none} output %y }",
+      (const void *[]){di, ii, ii}, (const void *[]){di}, 0);
   static const uint8_t db[] = {0, 0, 1}, ub[] = {1, 0}, wb[] = {0, 0, 1};
   static const int64_t ib[] = {2, 0};
-  op_check("graph \"t\" { input %x: bool[3] input %i: i64[2] input %u: bool[2] %y = ScatterElements(%x, %i, %u) {axis=0, reduction=none} output %y }",
+  op_check("graph \"t\" { input %x: bool[3] input %i: i64[2] input %u: bool[2] %y = ScatterElements(%x, %i, %u) {axis=0, reduction=none} "
+           "output %y }",
            (const void *[]){db, ib, ub}, (const void *[]){wb}, 0);
 }
 
@@ -204,7 +218,8 @@ static void nan_reductions(void **state) {
   (void)state;
   static const float d[] = {1, NAN, 3}, up[] = {NAN, 2, 2}, w[] = {NAN, NAN, 3};
   static const int64_t i[] = {0, 1, 2};
-  op_check("graph \"t\" { input %x: f32[3] input %i: i64[3] input %u: f32[3] %y = ScatterElements(%x, %i, %u) {axis=0, reduction=max} output %y }",
+  op_check("graph \"t\" { input %x: f32[3] input %i: i64[3] input %u: f32[3] %y = ScatterElements(%x, %i, %u) {axis=0, reduction=max} "
+           "output %y }",
            (const void *[]){d, i, up}, (const void *[]){w}, 0);
 }
 
@@ -212,18 +227,25 @@ static void refusals(void **state) {
   (void)state;
   op_refuse("graph \"t\" { input %x: f32[3] input %i: f32[2] %y = Gather(%x, %i) {axis=0, batch_dims=0} output %y }", "indices are f32");
   op_refuse("graph \"t\" { input %x: f32[3] input %i: i64[2] %y = Gather(%x, %i) {axis=1, batch_dims=0} output %y }", "axis 1");
-  op_refuse("graph \"t\" { input %x: f32[0] input %i: i64[2] %y = Gather(%x, %i) {axis=0, batch_dims=0} output %y }", "nothing can be gathered");
-  op_refuse("graph \"t\" { input %x: f32[1,1,1,1,1] input %i: i64[1,1,1,1,1] %y = Gather(%x, %i) {axis=0, batch_dims=0} output %y }", "rank");
-  op_refuse("graph \"t\" { input %x: f32[3,4] input %i: i64[3,5] %y = GatherElements(%x, %i) {axis=0, batch_dims=0} output %y }", "do not fit");
-  op_refuse("graph \"t\" { input %x: f32[3,4] input %i: i64[3,3] %y = GatherND(%x, %i) {axis=0, batch_dims=0} output %y }", "3 entries");
-  op_refuse("graph \"t\" { input %x: f32[3,4] input %i: i64[2,1] %y = GatherND(%x, %i) {axis=0, batch_dims=1} output %y }", "differ in dimension 0");
-  op_refuse("graph \"t\" { input %i: i64[3] input %v: f32[3] %y = OneHot(%i, %v) {axis=0, depth=3} output %y }", "expected [2]");
-  op_refuse("graph \"t\" { input %x: f32[3] input %i: i64[2] input %u: f32[3] %y = ScatterElements(%x, %i, %u) {axis=0, reduction=none} output %y }",
+  op_refuse("graph \"t\" { input %x: f32[0] input %i: i64[2] %y = Gather(%x, %i) {axis=0, batch_dims=0} output %y }",
+            "nothing can be gathered");
+  op_refuse("graph \"t\" { input %x: f32[1,1,1,1,1] input %i: i64[1,1,1,1,1] %y = Gather(%x, %i) {axis=0, batch_dims=0} output %y }",
+            "rank");
+  op_refuse("graph \"t\" { input %x: f32[3,4] input %i: i64[3,5] %y = GatherElements(%x, %i) {axis=0, batch_dims=0} output %y }",
             "do not fit");
-  op_refuse("graph \"t\" { input %x: f32[3] input %i: i64[2,1] input %u: i32[2] %y = ScatterND(%x, %i, %u) {axis=0, reduction=none} output %y }",
-            "updates are i32");
-  op_refuse("graph \"t\" { input %x: bool[3] input %i: i64[2,1] input %u: bool[2] %y = ScatterND(%x, %i, %u) {axis=0, reduction=add} output %y }",
-            "cannot be reduced");
+  op_refuse("graph \"t\" { input %x: f32[3,4] input %i: i64[3,3] %y = GatherND(%x, %i) {axis=0, batch_dims=0} output %y }", "3 entries");
+  op_refuse("graph \"t\" { input %x: f32[3,4] input %i: i64[2,1] %y = GatherND(%x, %i) {axis=0, batch_dims=1} output %y }",
+            "differ in dimension 0");
+  op_refuse("graph \"t\" { input %i: i64[3] input %v: f32[3] %y = OneHot(%i, %v) {axis=0, depth=3} output %y }", "expected [2]");
+  op_refuse("graph \"t\" { input %x: f32[3] input %i: i64[2] input %u: f32[3] %y = ScatterElements(%x, %i, %u) {axis=0, reduction=none} "
+            "output %y }",
+            "do not fit");
+  op_refuse(
+      "graph \"t\" { input %x: f32[3] input %i: i64[2,1] input %u: i32[2] %y = ScatterND(%x, %i, %u) {axis=0, reduction=none} output %y }",
+      "updates are i32");
+  op_refuse(
+      "graph \"t\" { input %x: bool[3] input %i: i64[2,1] input %u: bool[2] %y = ScatterND(%x, %i, %u) {axis=0, reduction=add} output %y }",
+      "cannot be reduced");
 }
 
 int main(void) {

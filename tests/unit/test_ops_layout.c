@@ -26,8 +26,9 @@ static void map_steps(void **state) {
            (const void *[]){x, y}, (const void *[]){want}, 1e-6);
   /* an elementwise node with a body: acc is its own result, used twice */
   for (int i = 0; i < 105; i++) want[i] = (x[i] - y[i]) * (x[i] - y[i]) + y[i];
-  op_check("graph \"t\" { input %x: f32[105] input %y: f32[105] %z = Sub(%x, %y; %y) body { %0 = Mul(acc, acc); %1 = Add(%0, in2) } output %z }",
-           (const void *[]){x, y}, (const void *[]){want}, 1e-6);
+  op_check(
+      "graph \"t\" { input %x: f32[105] input %y: f32[105] %z = Sub(%x, %y; %y) body { %0 = Mul(acc, acc); %1 = Add(%0, in2) } output %z }",
+      (const void *[]){x, y}, (const void *[]){want}, 1e-6);
 }
 
 static void map_types(void **state) {
@@ -57,15 +58,19 @@ static void map_types(void **state) {
 
 static void reorders(void **state) {
   (void)state;
-  static const int channels[] = {1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 33}, blocks[] = {4, 8, 16, 32}, spaces[][2] = {{1, 1}, {3, 5}, {4, 4}, {7, 19}, {33, 1}};
+  static const int channels[] = {1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 33}, blocks[] = {4, 8, 16, 32},
+                   spaces[][2] = {{1, 1}, {3, 5}, {4, 4}, {7, 19}, {33, 1}};
   fill();
   for (int c = 0; c < COUNTOF(channels); c++)
     for (int b = 0; b < COUNTOF(blocks); b++)
       for (int s = 0; s < COUNTOF(spaces); s++) {
         int h = spaces[s][0], w = spaces[s][1], n = 1 + (c + b + s) % 2;
-        op_check(op_text("graph \"t\" { input %%x: f32[%d,%d,%d,%d] %%b: f32[%d,%d,%d,%d]{c%d} = Reorder(%%x) %%y: f32[%d,%d,%d,%d] = Reorder(%%b) "
-                         "output %%y }", n, channels[c], h, w, n, channels[c], h, w, blocks[b], n, channels[c], h, w),
-                 (const void *[]){x}, (const void *[]){x}, 0);
+        op_check(
+            op_text(
+                "graph \"t\" { input %%x: f32[%d,%d,%d,%d] %%b: f32[%d,%d,%d,%d]{c%d} = Reorder(%%x) %%y: f32[%d,%d,%d,%d] = Reorder(%%b) "
+                "output %%y }",
+                n, channels[c], h, w, n, channels[c], h, w, blocks[b], n, channels[c], h, w),
+            (const void *[]){x}, (const void *[]){x}, 0);
       }
   /* from one block to another, rank 3 and 5, other types */
   op_check("graph \"t\" { input %x: f32[2,19,3,7] %a: f32[2,19,3,7]{c8} = Reorder(%x) %b: f32[2,19,3,7]{c16} = Reorder(%a) "
@@ -74,10 +79,10 @@ static void reorders(void **state) {
            (const void *[]){x}, (const void *[]){x}, 0);
   op_check("graph \"t\" { input %x: f32[2,6,2,3,17] %a: f32[2,6,2,3,17]{c4} = Reorder(%x) %y: f32[2,6,2,3,17] = Reorder(%a) output %y }",
            (const void *[]){x}, (const void *[]){x}, 0);
-  op_check("graph \"t\" { input %x: i64[2,5,3] %a: i64[2,5,3]{c4} = Reorder(%x) %y: i64[2,5,3] = Reorder(%a) output %y }", (const void *[]){x},
-           (const void *[]){x}, 0);
-  op_check("graph \"t\" { input %x: u8[2,21,3] %a: u8[2,21,3]{c16} = Reorder(%x) %y: u8[2,21,3] = Reorder(%a) output %y }", (const void *[]){x},
-           (const void *[]){x}, 0);
+  op_check("graph \"t\" { input %x: i64[2,5,3] %a: i64[2,5,3]{c4} = Reorder(%x) %y: i64[2,5,3] = Reorder(%a) output %y }",
+           (const void *[]){x}, (const void *[]){x}, 0);
+  op_check("graph \"t\" { input %x: u8[2,21,3] %a: u8[2,21,3]{c16} = Reorder(%x) %y: u8[2,21,3] = Reorder(%a) output %y }",
+           (const void *[]){x}, (const void *[]){x}, 0);
   op_check("graph \"t\" { input %x: f32[2,5,0,3] %a: f32[2,5,0,3]{c4} = Reorder(%x) %y: f32[2,5,0,3] = Reorder(%a) output %y }",
            (const void *[]){x}, (const void *[]){x}, 0);
 }
@@ -127,11 +132,13 @@ static void blocked_maps(void **state) {
       }
       const char *t = op_text("f32[2,%d,3,7]{c%d}", c, blocks[b]);
       /* a PLAIN operand per channel; all operands alike */
-      op_check(op_text("graph \"t\" { input %%x: f32[2,%d,3,7] input %%y: f32[2,%d,3,7] input %%z: f32[%d,1,1] %%a: %s = Reorder(%%x) "
-                       "%%b: %s = Reorder(%%y) %%c: %s = Map(; %%a, %%b, %%z) body { %%0 = Add(in0, in1); %%1 = Mul(%%0, in2); %%2 = Relu(%%1) } "
-                       "%%d: %s = Mul(%%a, %%b) %%e: f32[2,%d,3,7] = Reorder(%%c) %%f: f32[2,%d,3,7] = Reorder(%%d) output %%e output %%f }",
-                       c, c, c, t, t, t, t, c, c),
-               (const void *[]){x, y, z}, (const void *[]){want, want2}, 1e-6);
+      op_check(
+          op_text(
+              "graph \"t\" { input %%x: f32[2,%d,3,7] input %%y: f32[2,%d,3,7] input %%z: f32[%d,1,1] %%a: %s = Reorder(%%x) "
+              "%%b: %s = Reorder(%%y) %%c: %s = Map(; %%a, %%b, %%z) body { %%0 = Add(in0, in1); %%1 = Mul(%%0, in2); %%2 = Relu(%%1) } "
+              "%%d: %s = Mul(%%a, %%b) %%e: f32[2,%d,3,7] = Reorder(%%c) %%f: f32[2,%d,3,7] = Reorder(%%d) output %%e output %%f }",
+              c, c, c, t, t, t, t, c, c),
+          (const void *[]){x, y, z}, (const void *[]){want, want2}, 1e-6);
     }
 }
 
@@ -146,11 +153,13 @@ static void blocked_broadcasts(void **state) {
     want2[i] = x[i] * y[n * C + c] + z[p];   /* a: [2,C,1,1] blocked */
   }
   op_check("graph \"t\" { input %x: f32[2,11,4,5] input %y: f32[5] input %z: f32[2,11,4,5] %a: f32[2,11,4,5]{c8} = Reorder(%x) "
-           "%b: f32[2,11,4,5]{c8} = Map(; %a, %y, %z) body { %0 = Add(in0, in1); %1 = Sub(%0, in2) } %c: f32[2,11,4,5] = Reorder(%b) output %c }",
+           "%b: f32[2,11,4,5]{c8} = Map(; %a, %y, %z) body { %0 = Add(in0, in1); %1 = Sub(%0, in2) } %c: f32[2,11,4,5] = Reorder(%b) "
+           "output %c }",
            (const void *[]){x, y, z}, (const void *[]){want}, 1e-6);
   op_check("graph \"t\" { input %x: f32[2,11,4,5] input %y: f32[2,11,1,1] input %z: f32[1,1,4,5] %a: f32[2,11,4,5]{c4} = Reorder(%x) "
            "%p: f32[2,11,1,1]{c4} = Reorder(%y) %q: f32[1,1,4,5]{c4} = Reorder(%z) "
-           "%b: f32[2,11,4,5]{c4} = Map(; %a, %p, %q) body { %0 = Mul(in0, in1); %1 = Add(%0, in2) } %c: f32[2,11,4,5] = Reorder(%b) output %c }",
+           "%b: f32[2,11,4,5]{c4} = Map(; %a, %p, %q) body { %0 = Mul(in0, in1); %1 = Add(%0, in2) } %c: f32[2,11,4,5] = Reorder(%b) "
+           "output %c }",
            (const void *[]){x, y, z}, (const void *[]){want2}, 1e-6);
 }
 
@@ -168,11 +177,13 @@ static void upsampled(void **state) {
            (const void *[]){x, y, z}, (const void *[]){want}, 1e-6);
   op_check("graph \"t\" { input %x: f32[2,5,7,9] input %y: f32[2,5,4,5] input %z: f32[2,5,2,3] %p: f32[2,5,7,9]{c4} = Reorder(%x) "
            "%q: f32[2,5,4,5]{c4} = Reorder(%y) %r: f32[2,5,2,3]{c4} = Reorder(%z) "
-           "%a: f32[2,5,7,9]{c4} = Map(; %p, %q, %r) body { %0 = Add(in0, in1^1); %1 = Add(%0, in2^2) } %b: f32[2,5,7,9] = Reorder(%a) output %b }",
+           "%a: f32[2,5,7,9]{c4} = Map(; %p, %q, %r) body { %0 = Add(in0, in1^1); %1 = Add(%0, in2^2) } %b: f32[2,5,7,9] = Reorder(%a) "
+           "output %b }",
            (const void *[]){x, y, z}, (const void *[]){want}, 1e-6);
   /* nothing but upsampled operands: the size is theirs, enlarged */
   for (int i = 0; i < 2 * 5 * 8 * 10; i++) want[i] = -y[(i / 80 * 4 + i / 10 % 8 / 2) * 5 + i % 10 / 2];
-  op_check("graph \"t\" { input %y: f32[2,5,4,5] %a = Map(; %y) body { %0 = Neg(in0^1) } output %a }", (const void *[]){y}, (const void *[]){want}, 0);
+  op_check("graph \"t\" { input %y: f32[2,5,4,5] %a = Map(; %y) body { %0 = Neg(in0^1) } output %a }", (const void *[]){y},
+           (const void *[]){want}, 0);
 }
 
 /* ---- memory ---- */
@@ -187,15 +198,18 @@ static void in_place(void **state) {
     want[i] = -b;
     want2[i] = -(at + a);
   }
-  op_check("graph \"t\" { input %x: f32[6,35] input %y: f32[6,35] const %two: f32[] = [2] %a = Mul(%x, %two) %b = Add(%a, %y) %c = Neg(%b) output %c }",
+  op_check("graph \"t\" { input %x: f32[6,35] input %y: f32[6,35] const %two: f32[] = [2] %a = Mul(%x, %two) %b = Add(%a, %y) %c = Neg(%b) "
+           "output %c }",
            (const void *[]){x, y}, (const void *[]){want}, 1e-6);
   /* a and its view share memory; the transposition reads it elsewhere than the body does */
   op_check("graph \"t\" { input %x: f32[6,35] const %two: f32[] = [2] %a = Mul(%x, %two) %v = Reshape(%a) {shape=[35,6]} "
            "%t = Transpose(%v; %a) {perm=[1,0]} body { %0 = Add(acc, in1) } %n = Neg(%t) output %n }",
            (const void *[]){x}, (const void *[]){want2}, 1e-6);
   for (int i = 0; i < 49; i++) want2[i] = -(x[i % 7 * 7 + i / 7] * 2 + x[i] * 2);
-  op_check("graph \"t\" { input %x: f32[7,7] const %two: f32[] = [2] %a = Mul(%x, %two) %t = Transpose(%a; %a) {perm=[1,0]} body { %0 = Add(acc, in1) } "
-           "%n = Neg(%t) output %n }", (const void *[]){x}, (const void *[]){want2}, 1e-6);
+  op_check("graph \"t\" { input %x: f32[7,7] const %two: f32[] = [2] %a = Mul(%x, %two) %t = Transpose(%a; %a) {perm=[1,0]} body { %0 = "
+           "Add(acc, in1) } "
+           "%n = Neg(%t) output %n }",
+           (const void *[]){x}, (const void *[]){want2}, 1e-6);
 }
 
 /* Outputs that are views of each other, of inputs, of constants. */
@@ -205,16 +219,18 @@ static void views(void **state) {
   static const float c[] = {1, 2, 3, 4};
   for (int i = 0; i < 12; i++) want[i] = -x[i], want2[i] = x[i] * x[i];
   op_check("graph \"t\" { input %x: f32[3,4] %y = Identity(%x) output %y }", (const void *[]){x}, (const void *[]){x}, 0);
-  op_check("graph \"t\" { input %x: f32[3,4] %a = Reshape(%x) {shape=[12]} %b = Reshape(%a) {shape=[2,-1]} output %b }", (const void *[]){x},
-           (const void *[]){x}, 0);
-  op_check("graph \"t\" { input %x: f32[3,4] %a = Neg(%x) %b = Reshape(%a) {shape=[4,3]} %c = Reshape(%a) {shape=[12]} output %b output %c }",
-           (const void *[]){x}, (const void *[]){want, want}, 0);
+  op_check("graph \"t\" { input %x: f32[3,4] %a = Reshape(%x) {shape=[12]} %b = Reshape(%a) {shape=[2,-1]} output %b }",
+           (const void *[]){x}, (const void *[]){x}, 0);
+  op_check(
+      "graph \"t\" { input %x: f32[3,4] %a = Neg(%x) %b = Reshape(%a) {shape=[4,3]} %c = Reshape(%a) {shape=[12]} output %b output %c }",
+      (const void *[]){x}, (const void *[]){want, want}, 0);
   op_check("graph \"t\" { input %x: f32[3,4] %a = Neg(%x) %b = Reshape(%a) {shape=[4,3]} output %a output %b }", (const void *[]){x},
            (const void *[]){want, want}, 0);
-  op_check("graph \"t\" { input %x: f32[3,4] %a = Neg(%x) %b = Reshape(%a) {shape=[4,3]} %c = Mul(%b, %b) output %b output %c }", (const void *[]){x},
-           (const void *[]){want, want2}, 0);
+  op_check("graph \"t\" { input %x: f32[3,4] %a = Neg(%x) %b = Reshape(%a) {shape=[4,3]} %c = Mul(%b, %b) output %b output %c }",
+           (const void *[]){x}, (const void *[]){want, want2}, 0);
   op_check("graph \"t\" { const %c: f32[4] = [1, 2, 3, 4] %a = Reshape(%c) {shape=[2,2]} output %a }", NULL, (const void *[]){c}, 0);
-  op_check("graph \"t\" { const %c: f32[4] = [1, 2, 3, 4] %a = Reshape(%c) {shape=[2,2]} %b = Identity(%a) %d = Identity(%b) output %b output %d }",
+  op_check("graph \"t\" { const %c: f32[4] = [1, 2, 3, 4] %a = Reshape(%c) {shape=[2,2]} %b = Identity(%a) %d = Identity(%b) output %b "
+           "output %d }",
            NULL, (const void *[]){c, c}, 0);
   op_check("graph \"t\" { input %x: f32[0,4] %a = Reshape(%x) {shape=[4,-1]} output %a }", (const void *[]){x}, (const void *[]){x}, 0);
   op_check("graph \"t\" { input %x: u8[9001] %a = Identity(%x) output %a }", (const void *[]){x}, (const void *[]){x}, 0);
@@ -222,9 +238,11 @@ static void views(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(map_steps),      cmocka_unit_test(map_types),    cmocka_unit_test(reorders),           cmocka_unit_test(reorder_long),
-      cmocka_unit_test(reorder_bodies), cmocka_unit_test(blocked_maps), cmocka_unit_test(blocked_broadcasts), cmocka_unit_test(upsampled),
-      cmocka_unit_test(in_place),       cmocka_unit_test(views),
+      cmocka_unit_test(map_steps),          cmocka_unit_test(map_types),
+      cmocka_unit_test(reorders),           cmocka_unit_test(reorder_long),
+      cmocka_unit_test(reorder_bodies),     cmocka_unit_test(blocked_maps),
+      cmocka_unit_test(blocked_broadcasts), cmocka_unit_test(upsampled),
+      cmocka_unit_test(in_place),           cmocka_unit_test(views),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

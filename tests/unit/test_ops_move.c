@@ -49,9 +49,12 @@ static void check_moves(const Dims *in, const Dims *out, const char *call, const
     want8[i] = from[i] < 0 ? (uint8_t)fill_value : x8[from[i]];
   }
   const char *di = dims_text(in), *to = dims_text(out);
-  op_check(op_text("graph \"t\" { input %%x: f32[%s] %%y = %s(%%x) {%s} output %%y }", di, call, attrs), (const void *[]){x}, (const void *[]){want}, 0);
-  op_check(op_text("graph \"t\" { input %%x: f64[%s] %%y = %s(%%x) {%s} output %%y }", di, call, attrs), (const void *[]){x64}, (const void *[]){want64}, 0);
-  op_check(op_text("graph \"t\" { input %%x: u8[%s] %%y = %s(%%x) {%s} output %%y }", di, call, attrs), (const void *[]){x8}, (const void *[]){want8}, 0);
+  op_check(op_text("graph \"t\" { input %%x: f32[%s] %%y = %s(%%x) {%s} output %%y }", di, call, attrs), (const void *[]){x},
+           (const void *[]){want}, 0);
+  op_check(op_text("graph \"t\" { input %%x: f64[%s] %%y = %s(%%x) {%s} output %%y }", di, call, attrs), (const void *[]){x64},
+           (const void *[]){want64}, 0);
+  op_check(op_text("graph \"t\" { input %%x: u8[%s] %%y = %s(%%x) {%s} output %%y }", di, call, attrs), (const void *[]){x8},
+           (const void *[]){want8}, 0);
   for (int64_t i = 0; i < n; i++) want[i] = want[i] * 2 + y[i];
   op_check(op_text("graph \"t\" { input %%x: f32[%s] input %%r: f32[%s] const %%two: f32[] = [2] %%y = %s(%%x; %%two, %%r) {%s} body "
                    "{ %%0 = Mul(acc, in1); %%1 = Add(%%0, in2) } output %%y }", di, to, call, attrs),
@@ -143,10 +146,16 @@ static void slices(void **state) {
 static void expands(void **state) {
   (void)state;
   fill();
-  static const struct { Dims in, shape, out; } cases[] = {
-      {{0, {0}}, {2, {3, 20}}, {2, {3, 20}}},       {{1, {1}}, {1, {40}}, {1, {40}}},         {{2, {3, 1}}, {2, {3, 20}}, {2, {3, 20}}},
-      {{2, {1, 20}}, {2, {5, 20}}, {2, {5, 20}}},   {{3, {2, 1, 5}}, {1, {1}}, {3, {2, 1, 5}}}, {{2, {3, 1}}, {4, {2, 1, 3, 4}}, {4, {2, 1, 3, 4}}},
-      {{3, {2, 1, 17}}, {3, {1, 3, 17}}, {3, {2, 3, 17}}}, {{2, {1, 3}}, {2, {0, 3}}, {2, {0, 3}}},
+  static const struct { Dims in, shape, out;
+  } cases[] = {
+      {{0, {0}}, {2, {3, 20}}, {2, {3, 20}}},
+      {{1, {1}}, {1, {40}}, {1, {40}}},
+      {{2, {3, 1}}, {2, {3, 20}}, {2, {3, 20}}},
+      {{2, {1, 20}}, {2, {5, 20}}, {2, {5, 20}}},
+      {{3, {2, 1, 5}}, {1, {1}}, {3, {2, 1, 5}}},
+      {{2, {3, 1}}, {4, {2, 1, 3, 4}}, {4, {2, 1, 3, 4}}},
+      {{3, {2, 1, 17}}, {3, {1, 3, 17}}, {3, {2, 3, 17}}},
+      {{2, {1, 3}}, {2, {0, 3}}, {2, {0, 3}}},
   };
   for (int k = 0; k < COUNTOF(cases); k++) {
     const Dims *in = &cases[k].in, *out = &cases[k].out;
@@ -163,10 +172,18 @@ static void expands(void **state) {
 static void tiles(void **state) {
   (void)state;
   fill();
-  static const struct { Dims in; int64_t repeats[6]; } cases[] = {
-      {{0, {0}}, {0}},           {{1, {5}}, {7}},          {{1, {20}}, {1}},          {{2, {3, 20}}, {2, 3}},          {{2, {3, 20}}, {4, 1}},
-      {{2, {1, 1}}, {3, 30}},    {{3, {2, 3, 4}}, {2, 1, 2}}, {{4, {1, 2, 1, 5}}, {2, 2, 2, 2}}, {{2, {3, 4}}, {0, 2}},
-      {{6, {2, 2, 2, 2, 2, 2}}, {2, 2, 2, 2, 2, 2}},   /* more dims than a loop nest has */
+  static const struct { Dims in; int64_t repeats[6];
+  } cases[] = {
+      {{0, {0}}, {0}},
+      {{1, {5}}, {7}},
+      {{1, {20}}, {1}},
+      {{2, {3, 20}}, {2, 3}},
+      {{2, {3, 20}}, {4, 1}},
+      {{2, {1, 1}}, {3, 30}},
+      {{3, {2, 3, 4}}, {2, 1, 2}},
+      {{4, {1, 2, 1, 5}}, {2, 2, 2, 2}},
+      {{2, {3, 4}}, {0, 2}},
+      {{6, {2, 2, 2, 2, 2, 2}}, {2, 2, 2, 2, 2, 2}}, /* more dims than a loop nest has */
   };
   for (int k = 0; k < COUNTOF(cases); k++) {
     const Dims *in = &cases[k].in;
@@ -214,7 +231,8 @@ static void concat_case(const Dims *first, int axis, const int64_t *sizes, int n
 static void concats(void **state) {
   (void)state;
   fill();
-  static const int64_t two[] = {3, 5}, odd[] = {1, 0, 33, 2}, many[] = {1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3}, none[] = {0, 0};
+  static const int64_t two[] = {3, 5}, odd[] = {1, 0, 33, 2}, many[] = {1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3},
+                       none[] = {0, 0};
   concat_case(&(Dims){1, {0}}, 0, two, 2);
   concat_case(&(Dims){1, {0}}, 0, odd, 4);
   concat_case(&(Dims){4, {2, 0, 5, 7}}, 1, two, 2);
@@ -280,11 +298,13 @@ static void pads(void **state) {
     }
   /* all cropped away; from nothing */
   for (int i = 0; i < 4; i++) want[i] = 7;
-  op_check("graph \"t\" { input %x: f32[3] %y = Pad(%x) {pads=[-5,6], mode=constant, value=7} output %y }", (const void *[]){x}, (const void *[]){want}, 0);
-  op_check("graph \"t\" { input %x: f32[0] %y = Pad(%x) {pads=[1,3], mode=constant, value=7} output %y }", (const void *[]){x}, (const void *[]){want}, 0);
-  for (int i = 0; i < 4; i++) want[i] = -7;
-  op_check("graph \"t\" { input %x: f32[0] %y = Pad(%x) {pads=[1,3], mode=constant, value=7} body { %0 = Neg(acc) } output %y }", (const void *[]){x},
+  op_check("graph \"t\" { input %x: f32[3] %y = Pad(%x) {pads=[-5,6], mode=constant, value=7} output %y }", (const void *[]){x},
            (const void *[]){want}, 0);
+  op_check("graph \"t\" { input %x: f32[0] %y = Pad(%x) {pads=[1,3], mode=constant, value=7} output %y }", (const void *[]){x},
+           (const void *[]){want}, 0);
+  for (int i = 0; i < 4; i++) want[i] = -7;
+  op_check("graph \"t\" { input %x: f32[0] %y = Pad(%x) {pads=[1,3], mode=constant, value=7} body { %0 = Neg(acc) } output %y }",
+           (const void *[]){x}, (const void *[]){want}, 0);
 }
 
 /* ---- Trilu, ReverseSequence ---- */
@@ -307,7 +327,8 @@ static void trilus(void **state) {
         check_moves(d, d, "Trilu", op_text("upper=%s, k=%d", upper ? "true" : "false", (int)ks[k]), from, 0);
       }
   /* a diagonal far outside 64-bit coordinates */
-  op_check("graph \"t\" { input %x: f32[2,2] %y = Trilu(%x) {upper=false, k=9223372036854775807} output %y }", (const void *[]){x}, (const void *[]){x}, 0);
+  op_check("graph \"t\" { input %x: f32[2,2] %y = Trilu(%x) {upper=false, k=9223372036854775807} output %y }", (const void *[]){x},
+           (const void *[]){x}, 0);
   static const uint8_t b[] = {1, 1, 1, 1}, wb[] = {1, 0, 1, 1};
   op_check("graph \"t\" { input %x: bool[2,2] %y = Trilu(%x) {upper=false, k=0} output %y }", (const void *[]){b}, (const void *[]){wb}, 0);
 }
@@ -324,7 +345,8 @@ static void reverse_sequences(void **state) {
       int64_t s = t < len ? len - 1 - t : t;
       want[i] = x[(time ? b * nt + s : s * nb + b) * inner + i % inner];
     }
-    op_check(op_text("graph \"t\" { input %%x: f32[%d,%d,%d] input %%n: i64[6] %%y = ReverseSequence(%%x, %%n) {batch_axis=%d, time_axis=%d} output %%y }",
+    op_check(op_text("graph \"t\" { input %%x: f32[%d,%d,%d] input %%n: i64[6] %%y = ReverseSequence(%%x, %%n) {batch_axis=%d, "
+                     "time_axis=%d} output %%y }",
                      time ? nb : nt, time ? nt : nb, inner, !time, time),
              (const void *[]){x, lens}, (const void *[]){want}, 0);
   }
@@ -356,13 +378,15 @@ static void refusals(void **state) {
   op_refuse("graph \"t\" { input %x: f32[3] %y = Pad(%x) {pads=[-2,-2], mode=constant, value=0} output %y }", "cropped");
   op_refuse("graph \"t\" { input %x: f32[0] %y = Pad(%x) {pads=[1,1], mode=edge, value=0} output %y }", "no elements to pad with");
   op_refuse("graph \"t\" { input %x: f32[3] %y = Trilu(%x) {upper=true, k=0} output %y }", "rank 1");
-  op_refuse("graph \"t\" { input %x: f32[2,3] input %n: i64[3] %y = ReverseSequence(%x, %n) {batch_axis=0, time_axis=1} output %y }", "i64[3]");
+  op_refuse("graph \"t\" { input %x: f32[2,3] input %n: i64[3] %y = ReverseSequence(%x, %n) {batch_axis=0, time_axis=1} output %y }",
+            "i64[3]");
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(transposes), cmocka_unit_test(slices), cmocka_unit_test(expands), cmocka_unit_test(tiles),   cmocka_unit_test(concats),
-      cmocka_unit_test(pads),       cmocka_unit_test(trilus), cmocka_unit_test(reverse_sequences), cmocka_unit_test(refusals),
+      cmocka_unit_test(transposes), cmocka_unit_test(slices), cmocka_unit_test(expands), cmocka_unit_test(tiles),
+      cmocka_unit_test(concats),    cmocka_unit_test(pads),   cmocka_unit_test(trilus),  cmocka_unit_test(reverse_sequences),
+      cmocka_unit_test(refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
