@@ -58,7 +58,7 @@ static void print_float(Text *out, double f, bool single) {
     text_add(out, isnan(f) ? "nan" : f < 0 ? "-inf" : "inf");
     return;
   }
-  for (int digits = single ? 6 : 15; digits <= 17; digits++) {
+  for (int digits = 1; digits <= 17; digits++) {
     snprintf(s, sizeof s, "%.*g", digits, f);
     if (single ? strtof(s, NULL) == (float)f : strtod(s, NULL) == f) break;
   }
