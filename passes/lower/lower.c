@@ -3,7 +3,8 @@
  *   1. check    every tensor has an element type kernels exist for, and a size that can be addressed
  *   2. buffers  of the signature; an output's buffer is shared with the values it is a view of, so that their producer writes there
  *   3. nodes    by a schedule that applies, else by the operator's plain lowering
- *   4. outputs  that are inputs or constants themselves are copied
+ *
+ * Outputs are made by nodes (graph_verify): one that is the same tensor as an input or a constant is an Identity, which is a copy here.
  */
 #include "../passes.h"
 #include "schedules.h"
@@ -65,23 +66,12 @@ static void open_ports(Lower *l) {
   for (int i = 0; i < g->outputs.n; i++) {
     Value *v = g->outputs.at[i];
     vec_push(l->p->arena, &l->p->outputs, ((Port){v->name, v->dt, v->shape}));
-    if (v->is_input || value_is_const(v)) continue;
     int buffer = lower_buffer(l, v);
     while (is_view(v->def)) {
       v = v->def->in[0];
       if (v->is_input || v->is_output || value_is_const(v) || l->buffer_of[v->id] >= 0) break;
       l->buffer_of[v->id] = buffer;
     }
-  }
-}
-
-static void copy_outputs(Lower *l) {
-  Graph *g = l->g;
-  for (int i = 0; i < g->outputs.n; i++) {
-    Value *v = g->outputs.at[i];
-    if (!v->is_input && !value_is_const(v)) continue;
-    int to = program_add_buffer(l->p, (Buffer){.kind = BUF_OUTPUT, .name = v->name, .bytes = (int64_t)value_bytes(v), .index = i});
-    lower_copy(l, NULL, v->dt, value_count(v), lower_buffer(l, v), to);
   }
 }
 
@@ -130,7 +120,5 @@ Program *lower_graph(Graph *g, Ctx *c) {
   for (int i = 0; i < l.nbuffer_of; i++) l.buffer_of[i] = -1;
   open_ports(&l);
   for (Node *n = g->first; n; n = n->next) lower_node(&l, n, c);
-  l.node = NULL;
-  copy_outputs(&l);
   return l.p;
 }
