@@ -96,11 +96,12 @@ int op_lanes(const Lower *l, const Node *n, DType dt) {
 /* ---- coordinates ---- */
 
 void unflatten(Build *b, Expr *i, const int64_t *extent, int n, Expr **c) {
-  for (int d = n - 1; d > 0; d--) {
-    c[d] = extent[d] == 1 ? x_idx(b, 0) : s_let(b, "c", x_remi(b, i, extent[d]));
-    i = s_let(b, "c", x_divi(b, i, extent[d]));
+  int first = 0;   /* dimensions before it have extent 1 */
+  while (first < n && extent[first] == 1) c[first++] = x_idx(b, 0);
+  for (int d = n - 1; d >= first; d--) {
+    c[d] = extent[d] == 1 ? x_idx(b, 0) : d == first ? i : s_let(b, "c", x_remi(b, i, extent[d]));
+    if (d > first) i = s_let(b, "c", x_divi(b, i, extent[d]));
   }
-  if (n > 0) c[0] = i;
 }
 
 int64_t value_stride(const Value *v, int dim) {
