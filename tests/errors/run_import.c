@@ -1,6 +1,7 @@
 /* run_import.c: golden tests of the import: a model as text in, the graph or the messages out.
  *
- *   run_import FILE...          UPDATE=1 in the environment rewrites the expected part
+ *   run_import FILE...               UPDATE=1 in the environment rewrites the expected part
+ *   run_import --write DIR FILE...   writes the models as ONNX files instead, e.g. as seeds of fuzz_import
  *
  * A file is
  *   # what it shows
@@ -213,8 +214,28 @@ static int run_file(const char *file) {
   return status;
 }
 
+/* DIR/NAME.onnx of NAME.model. */
+static int write_model(const char *dir, const char *file) {
+  Arena *a = arena_new(NULL);
+  if (!a) return 1;
+  const char *slash = strrchr(file, '/'), *name = slash ? slash + 1 : file;
+  char *text = read_file(a, file), *rule = text ? strstr(text, RULE) : NULL;
+  size_t n = 0;
+  if (rule) rule[1] = 0;
+  uint8_t *bytes = text ? model_text_pack(a, text, &n) : NULL;
+  char *path = arena_printf(a, "%s/%.*s.onnx", dir, (int)strcspn(name, "."), name);
+  bool ok = bytes && write_file(path, bytes, n);
+  if (!ok) fprintf(stderr, "%s: cannot be written as %s\n", file, path);
+  arena_free(a);
+  return !ok;
+}
+
 int main(int argc, char **argv) {
   int failed = 0;
+  if (argc > 2 && !strcmp(argv[1], "--write")) {
+    for (int i = 3; i < argc; i++) failed += write_model(argv[2], argv[i]);
+    return failed > 0;
+  }
   for (int i = 1; i < argc; i++) failed += run_file(argv[i]) != 0;
   if (argc < 2) fprintf(stderr, "usage: run_import FILE...\n");
   return failed > 0 || argc < 2;
