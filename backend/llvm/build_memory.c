@@ -11,19 +11,29 @@
  */
 #include "llvm.h"
 
-static LLVMValueRef address(Gen *g, const Var *buf, LLVMValueRef index, bool inbounds) {
-  LLVMTypeRef t = gen_memory_type(g->u, buf->type);
-  LLVMValueRef p = g->val[buf->id];
-  return inbounds ? LLVMBuildInBoundsGEP2(g->u->b, t, p, &index, 1, "") : LLVMBuildGEP2(g->u->b, t, p, &index, 1, "");
+/* &buf[index + lane], where lane is a constant. The constants of the index are added last and apart: what is left is then the same for all
+ * accesses of a tile, which share one register and differ in the displacement. */
+static LLVMValueRef address(Gen *g, const Var *buf, const Expr *index, LLVMValueRef lane, bool inbounds) {
+  const Unit *u = g->u;
+  LLVMTypeRef t = gen_memory_type(u, buf->type);
+  LLVMValueRef p = g->val[buf->id], at[2] = {NULL, lane};
+  if ((index->op == X_ADD || index->op == X_SUB) && index->a[1]->op == X_CONST) {
+    LLVMValueRef c = gen_idx(u, index->op == X_ADD ? index->a[1]->i : -index->a[1]->i);
+    at[1] = lane ? LLVMBuildNSWAdd(u->b, c, lane, "") : c;
+    index = index->a[0];
+  }
+  at[0] = gen_expr(g, index);
+  for (int i = 0; i < 2 && at[i]; i++) p = inbounds ? LLVMBuildInBoundsGEP2(u->b, t, p, &at[i], 1, "") : LLVMBuildGEP2(u->b, t, p, &at[i], 1, "");
+  return p;
 }
 
 /* Addresses of all lanes of a strided access. */
-static LLVMValueRef addresses(Gen *g, const Var *buf, LLVMValueRef first, LLVMValueRef stride, int lanes) {
+static LLVMValueRef addresses(Gen *g, const Var *buf, const Expr *index, LLVMValueRef stride, int lanes) {
   const Unit *u = g->u;
   LLVMValueRef lane[MAX_LANES];
   for (int i = 0; i < lanes; i++) lane[i] = gen_idx(u, i);
   LLVMValueRef at = LLVMBuildMul(u->b, LLVMConstVector(lane, (unsigned)lanes), gen_splat(u, stride, lanes), "");
-  at = LLVMBuildAdd(u->b, at, gen_splat(u, first, lanes), "");
+  at = LLVMBuildAdd(u->b, at, gen_splat(u, gen_expr(g, index), lanes), "");
   return LLVMBuildGEP2(u->b, gen_memory_type(u, buf->type), g->val[buf->id], &at, 1, "");
 }
 
@@ -65,36 +75,36 @@ static LLVMValueRef resize(Gen *g, LLVMValueRef v, int n, int lanes) {
   return LLVMBuildShuffleVector(g->u->b, v, LLVMConstNull(LLVMTypeOf(v)), LLVMConstVector(pick, (unsigned)lanes), "");
 }
 
-static LLVMValueRef load_masked(Gen *g, const Expr *e, LLVMValueRef index, LLVMValueRef count, LLVMValueRef stride) {
+static LLVMValueRef load_masked(Gen *g, const Expr *e, LLVMValueRef count, LLVMValueRef stride) {
   const Unit *u = g->u;
   int n = e->type.lanes;
   LLVMTypeRef t = gen_memory_type(u, e->type);
   LLVMValueRef align = LLVMConstInt(LLVMInt32TypeInContext(u->m->ctx), element_align(e->var), false);
-  LLVMValueRef p = stride ? addresses(g, e->var, index, stride, n) : address(g, e->var, index, false);
+  LLVMValueRef p = stride ? addresses(g, e->var, e->a[0], stride, n) : address(g, e->var, e->a[0], NULL, false);
   return gen_intrinsic(u, stride ? "llvm.masked.gather" : "llvm.masked.load", (LLVMTypeRef[]){t, LLVMTypeOf(p)}, 2,
                        (LLVMValueRef[]){p, align, mask(g, count, n), LLVMConstNull(t)}, 4);
 }
 
-static LLVMValueRef load_strided(Gen *g, const Expr *e, LLVMValueRef index, LLVMValueRef stride) {
+static LLVMValueRef load_strided(Gen *g, const Expr *e, LLVMValueRef stride) {
   const Unit *u = g->u;
   LLVMTypeRef i32 = LLVMInt32TypeInContext(u->m->ctx);
   LLVMValueRef v = LLVMGetPoison(gen_memory_type(u, e->type));
   for (int i = 0; i < e->type.lanes; i++) {
-    LLVMValueRef at = LLVMBuildNSWAdd(u->b, index, LLVMBuildNSWMul(u->b, stride, gen_idx(u, i), ""), "");
-    v = LLVMBuildInsertElement(u->b, v, load_plain(g, e->var, address(g, e->var, at, true), 1), LLVMConstInt(i32, (unsigned)i, false), "");
+    LLVMValueRef p = address(g, e->var, e->a[0], LLVMBuildNSWMul(u->b, stride, gen_idx(u, i), ""), true);
+    v = LLVMBuildInsertElement(u->b, v, load_plain(g, e->var, p, 1), LLVMConstInt(i32, (unsigned)i, false), "");
   }
   return v;
 }
 
 static LLVMValueRef load_memory(Gen *g, const Expr *e) {
   int n, lanes = e->type.lanes;
-  LLVMValueRef index = gen_expr(g, e->a[0]), count = e->a[1] ? gen_expr(g, e->a[1]) : NULL, stride = e->a[2] ? gen_expr(g, e->a[2]) : NULL;
-  if (!count) return stride ? load_strided(g, e, index, stride) : load_plain(g, e->var, address(g, e->var, index, true), lanes);
-  if (stride || !constant_count(e->a[1], lanes, &n)) return load_masked(g, e, index, count, stride);
+  LLVMValueRef count = e->a[1] ? gen_expr(g, e->a[1]) : NULL, stride = e->a[2] ? gen_expr(g, e->a[2]) : NULL;
+  if (!count) return stride ? load_strided(g, e, stride) : load_plain(g, e->var, address(g, e->var, e->a[0], NULL, true), lanes);
+  if (stride || !constant_count(e->a[1], lanes, &n)) return load_masked(g, e, count, stride);
   if (!n) return LLVMConstNull(gen_memory_type(g->u, e->type));
   /* A vector type even for one lane, so that it can be widened. */
   LLVMTypeRef part = LLVMVectorType(gen_memory_type(g->u, e->var->type), (unsigned)n);
-  LLVMValueRef v = memory_access(g, LLVMBuildLoad2(g->u->b, part, address(g, e->var, index, true), ""), e->var);
+  LLVMValueRef v = memory_access(g, LLVMBuildLoad2(g->u->b, part, address(g, e->var, e->a[0], NULL, true), ""), e->var);
   return n == lanes ? v : resize(g, v, n, lanes);
 }
 
@@ -107,36 +117,36 @@ LLVMValueRef gen_load(Gen *g, const Expr *e) {
 
 static void store_plain(Gen *g, const Var *buf, LLVMValueRef v, LLVMValueRef p) { memory_access(g, LLVMBuildStore(g->u->b, v, p), buf); }
 
-static void store_masked(Gen *g, const Stmt *s, LLVMValueRef v, LLVMValueRef index, LLVMValueRef count, LLVMValueRef stride) {
+static void store_masked(Gen *g, const Stmt *s, LLVMValueRef v, LLVMValueRef count, LLVMValueRef stride) {
   const Unit *u = g->u;
   int n = s->e->type.lanes;
   LLVMValueRef align = LLVMConstInt(LLVMInt32TypeInContext(u->m->ctx), element_align(s->var), false);
-  LLVMValueRef p = stride ? addresses(g, s->var, index, stride, n) : address(g, s->var, index, false);
+  LLVMValueRef p = stride ? addresses(g, s->var, s->index, stride, n) : address(g, s->var, s->index, NULL, false);
   gen_intrinsic(u, stride ? "llvm.masked.scatter" : "llvm.masked.store", (LLVMTypeRef[]){LLVMTypeOf(v), LLVMTypeOf(p)}, 2,
                 (LLVMValueRef[]){v, p, align, mask(g, count, n)}, 4);
 }
 
-static void store_strided(Gen *g, const Stmt *s, LLVMValueRef v, LLVMValueRef index, LLVMValueRef stride) {
+static void store_strided(Gen *g, const Stmt *s, LLVMValueRef v, LLVMValueRef stride) {
   const Unit *u = g->u;
   LLVMTypeRef i32 = LLVMInt32TypeInContext(u->m->ctx);
   for (int i = 0; i < s->e->type.lanes; i++) {
-    LLVMValueRef at = LLVMBuildNSWAdd(u->b, index, LLVMBuildNSWMul(u->b, stride, gen_idx(u, i), ""), "");
-    store_plain(g, s->var, LLVMBuildExtractElement(u->b, v, LLVMConstInt(i32, (unsigned)i, false), ""), address(g, s->var, at, true));
+    LLVMValueRef p = address(g, s->var, s->index, LLVMBuildNSWMul(u->b, stride, gen_idx(u, i), ""), true);
+    store_plain(g, s->var, LLVMBuildExtractElement(u->b, v, LLVMConstInt(i32, (unsigned)i, false), ""), p);
   }
 }
 
 void gen_store(Gen *g, const Stmt *s) {
   int n, lanes = s->e->type.lanes;
-  LLVMValueRef index = gen_expr(g, s->index), v = gen_expr(g, s->e);
+  LLVMValueRef v = gen_expr(g, s->e);
   LLVMValueRef count = s->count ? gen_expr(g, s->count) : NULL, stride = s->stride ? gen_expr(g, s->stride) : NULL;
   if (s->e->type.dt == DT_BOOL) v = LLVMBuildZExt(g->u->b, v, gen_memory_type(g->u, s->e->type), "");
   if (!count) {
-    if (stride) store_strided(g, s, v, index, stride);
-    else store_plain(g, s->var, v, address(g, s->var, index, true));
+    if (stride) store_strided(g, s, v, stride);
+    else store_plain(g, s->var, v, address(g, s->var, s->index, NULL, true));
   } else if (stride || !constant_count(s->count, lanes, &n)) {
-    store_masked(g, s, v, index, count, stride);
+    store_masked(g, s, v, count, stride);
   } else if (n) {
-    store_plain(g, s->var, n == lanes ? v : resize(g, v, n, n), address(g, s->var, index, true));
+    store_plain(g, s->var, n == lanes ? v : resize(g, v, n, n), address(g, s->var, s->index, NULL, true));
   }
 }
 
@@ -144,7 +154,7 @@ void gen_store(Gen *g, const Stmt *s) {
 void gen_prefetch(Gen *g, const Stmt *s) {
   const Unit *u = g->u;
   LLVMTypeRef i32 = LLVMInt32TypeInContext(u->m->ctx), ptr = u->t_ptr;
-  LLVMValueRef args[4] = {address(g, s->var, gen_expr(g, s->index), false), LLVMConstInt(i32, s->write, false),
+  LLVMValueRef args[4] = {address(g, s->var, s->index, NULL, false), LLVMConstInt(i32, s->write, false),
                           LLVMConstInt(i32, (unsigned)s->locality, false), LLVMConstInt(i32, 1, false)};
   gen_intrinsic(u, "llvm.prefetch", &ptr, 1, args, 4);
 }

@@ -10,10 +10,9 @@
 #include <llvm-c/Target.h>
 #include <llvm-c/Transforms/PassBuilder.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 
-static const char pipeline[] = "function(mem2reg,early-cse,instcombine<no-verify-fixpoint>,simplifycfg,loop-mssa(licm),gvn,infer-alignment)";
+static const char pipeline[] = "function(mem2reg,early-cse,simplifycfg)";
 
 /* ---- errors ---- */
 
@@ -136,7 +135,7 @@ void unit_function(const Unit *u, LLVMValueRef fn) {
 
 bool unit_optimise(Unit *u) {
   LLVMPassBuilderOptionsRef o = LLVMCreatePassBuilderOptions();
-  LLVMErrorRef e = LLVMRunPasses(u->mod, getenv("PIPE") ? getenv("PIPE") : pipeline, u->m->tm, o);
+  LLVMErrorRef e = LLVMRunPasses(u->mod, pipeline, u->m->tm, o);
   LLVMDisposePassBuilderOptions(o);
   if (e) {
     char *text = LLVMGetErrorMessage(e);

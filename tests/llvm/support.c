@@ -1,6 +1,7 @@
 /* tests/llvm/support.c: see support.h. */
 #include "support.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@ void bench_open(Bench *t, const Target *target) {
 }
 
 void bench_close(Bench *t) {
+  for (int i = 0; i < t->p->inputs.n; i++) free(t->data[i]);
   arena_free(t->a);
   spinec_diagnostics_free(t->d);
 }
@@ -32,7 +34,15 @@ static int port(Bench *t, BufferKind kind, DType dt, int64_t n) {
   return program_add_buffer(t->p, (Buffer){.kind = kind, .name = made.name, .bytes = n * (int64_t)dt_size(dt), .index = index});
 }
 
-int bench_input(Bench *t, DType dt, int64_t n) { return port(t, BUF_INPUT, dt, n); }
+int bench_input(Bench *t, DType dt, int64_t n) {
+  int i = t->p->inputs.n;
+  assert_true(i < BENCH_INPUTS);
+  size_t bytes = ((size_t)n * dt_size(dt) + 63) / 64 * 64;
+  t->data[i] = memset(aligned_alloc(64, bytes), 0, bytes);
+  return t->input[i] = port(t, BUF_INPUT, dt, n);
+}
+
+void *bench_data(Bench *t, int input) { return t->data[input]; }
 int bench_output(Bench *t, DType dt, int64_t n) { return port(t, BUF_OUTPUT, dt, n); }
 int bench_arena(Bench *t, int64_t bytes) { return program_add_buffer(t->p, (Buffer){.kind = BUF_ARENA, .bytes = bytes}); }
 int bench_scratch(Bench *t, int64_t bytes) { return program_add_buffer(t->p, (Buffer){.kind = BUF_SCRATCH, .bytes = bytes}); }
@@ -61,8 +71,6 @@ Var *bench_param(Bench *t, const char *name, DType dt, Access access, int buffer
   t->p->calls.at[t->p->calls.n - 1].args[t->b.k->params.n - 1] = (Arg){buffer, 0};
   return v;
 }
-
-void bench_call(Bench *t) { assert_int_equal(t->b.depth, 1); }
 
 void bench_plan(Bench *t) {
   int64_t at = 0;
@@ -101,59 +109,65 @@ void bench_fill(void *data, DType dt, int64_t n, int phase) {
 
 /* ---- running ---- */
 
-static bool is_nan(const char *x, DType dt) { return dt_is_float(dt) && isnan(data_get_f(x, dt, 0)); }
-
-void bench_same(const Bench *t, int index, const void *want, const void *got, const char *what) {
-  const Port *o = &t->p->outputs.at[index];
-  size_t size = dt_size(o->dt);
-  const char *w = want, *g = got;
-  for (int64_t i = 0; i < shape_count(&o->shape); i++, w += size, g += size) {
-    if (!memcmp(w, g, size) || (is_nan(w, o->dt) && is_nan(g, o->dt))) continue;
-    uint64_t x = 0, y = 0;
-    memcpy(&x, w, size);
-    memcpy(&y, g, size);
-    fail_msg("%s, element %lld: %s %llx (%g) should be %llx (%g)", what, (long long)i, dt_name(o->dt), (unsigned long long)y, data_get_f(g, o->dt, 0),
-             (unsigned long long)x, data_get_f(w, o->dt, 0));
-  }
-}
-
-static void **outputs_new(const Bench *t) {
-  void **out = calloc((size_t)t->p->outputs.n + 1, sizeof *out);
+void **bench_outputs(Bench *t) {
+  void **out = NEW_N(t->a, void *, t->p->outputs.n + 1);
   for (int i = 0; i < t->p->outputs.n; i++) {
     const Port *o = &t->p->outputs.at[i];
     size_t bytes = (size_t)shape_count(&o->shape) * dt_size(o->dt);
-    out[i] = malloc(bytes + 1);
-    memset(out[i], 0x55, bytes);
+    out[i] = memset(arena_alloc(t->a, bytes + 1), 0x55, bytes);
   }
   return out;
 }
 
-static void outputs_free(const Bench *t, void **out) {
-  for (int i = 0; i < t->p->outputs.n; i++) free(out[i]);
-  free(out);
-}
-
-static void run_once(Bench *t, Runner *r, const void *const *inputs, void **out, const char *who) {
+void bench_run(Bench *t, Runner *r, void **out, const char *who) {
   if (!r) fail_msg("%s: %s", who, bench_messages(t));
-  if (r->run(r, inputs, out, t->d)) fail_msg("%s: %s", who, bench_messages(t));
+  if (r->run(r, (const void *const *)t->data, out, t->d)) fail_msg("%s: %s", who, bench_messages(t));
   r->close(r);
 }
 
-void bench_compare(Bench *t, const void *const *inputs, int threads) {
-  void **want = outputs_new(t), **got = outputs_new(t);
-  run_once(t, interp_open(t->p, 1, t->d), inputs, want, "interpreter");
-  run_once(t, llvm_open(t->p, threads, t->d), inputs, got, "JIT");
-  for (int i = 0; i < t->p->outputs.n; i++) {
-    const char *what = "output";
-    for (int c = 0; c < t->p->calls.n; c++) {
-      const Call *call = &t->p->calls.at[c];
-      for (int k = 0; k < call->kernel->params.n; k++) {
-        const Buffer *b = &t->p->buffers.at[call->args[k].buffer];
-        if (b->kind == BUF_OUTPUT && b->index == i) what = call->kernel->what;
-      }
+const char *bench_what(const Bench *t, int output) {
+  for (int c = 0; c < t->p->calls.n; c++) {
+    const Call *call = &t->p->calls.at[c];
+    for (int k = 0; k < call->kernel->params.n; k++) {
+      const Buffer *b = &t->p->buffers.at[call->args[k].buffer];
+      if (b->kind == BUF_OUTPUT && b->index == output) return call->kernel->what;
     }
-    bench_same(t, i, want[i], got[i], what);
   }
-  outputs_free(t, want);
-  outputs_free(t, got);
+  return "?";
+}
+
+static double flushed(double x, DType dt) { return dt == DT_F32 && fabs(x) < (double)FLT_MIN ? 0 : x; }
+
+static bool same_float(double x, double y, DType dt, Slack slack, bool libm) {
+  if (isnan(x) || isnan(y)) return isnan(x) && isnan(y);
+  if (slack.flush) x = flushed(x, dt), y = flushed(y, dt);
+  if (x == y) return signbit(x) == signbit(y) || slack.flush;
+  return libm && fabs(x - y) <= fabs(x) * (dt == DT_F32 ? 4e-7 : 2e-15);
+}
+
+/* Kernels of the suite are named after their operator. */
+static bool is_libm(const char *what) {
+  for (int op = X_POW; op <= X_SIGMOID; op++) {
+    size_t n = strlen(x_table[op].text);
+    if ((op == X_POW || op >= X_EXP) && !strncmp(what, x_table[op].text, n) && what[n] == ' ') return true;
+  }
+  return false;
+}
+
+void bench_same(const Bench *t, void *const *want, void *const *got, Slack slack, const char *who) {
+  for (int o = 0; o < t->p->outputs.n; o++) {
+    const Port *port = &t->p->outputs.at[o];
+    size_t size = dt_size(port->dt);
+    const char *w = want[o], *g = got[o], *what = bench_what(t, o);
+    bool libm = slack.libm && is_libm(what);
+    for (int64_t i = 0; i < shape_count(&port->shape); i++, w += size, g += size) {
+      if (!memcmp(w, g, size)) continue;
+      if (dt_is_float(port->dt) && same_float(data_get_f(w, port->dt, 0), data_get_f(g, port->dt, 0), port->dt, slack, libm)) continue;
+      uint64_t x = 0, y = 0;
+      memcpy(&x, w, size);
+      memcpy(&y, g, size);
+      fail_msg("%s: %s, element %lld: %s %llx (%g) should be %llx (%g)", who, what, (long long)i, dt_name(port->dt), (unsigned long long)y,
+               data_get_f(g, port->dt, 0), (unsigned long long)x, data_get_f(w, port->dt, 0));
+    }
+  }
 }
