@@ -160,6 +160,9 @@ static void pack_weights(Lower *l, Deconv *c) {
 
 static int pick_lanes(const Lower *l, const Node *n, const Deconv *c) {
   int lanes = op_lanes(l, n, c->x->dt);
+  /* Groups start anywhere in a block. */
+  for (int i = 0; i < n->nin; i++)
+    if (c->group > 1 && !c->depthwise && n->in[i] && n->in[i]->layout.kind == LAYOUT_BLOCKED) return 1;
   if (n->out[0]->layout.kind == LAYOUT_BLOCKED) {
     if (c->depthwise) return c->x->layout.kind == LAYOUT_BLOCKED && c->x->layout.block % lanes == 0 ? lanes : 1;
     return c->group == 1 ? lanes : 1;

@@ -45,7 +45,7 @@ bool value_used(const Value *v);
 DType acc_type(DType t);
 DType product_type(DType t);   /* of the result of a convolution or contraction: floats as they are, else acc_type */
 /* Lanes of vectors of dt for this node on this target: 1 when any of its values or steps cannot be in vectors, or when a BLOCKED result has
- * but one channel; at most the block of a BLOCKED one. */
+ * but one channel. They divide the blocks of all BLOCKED values. */
 int op_lanes(const Lower *l, const Node *n, DType dt);
 /* Row-major coordinates of flat index i. */
 void unflatten(Build *b, Expr *i, const int64_t *extent, int n, Expr **c);

@@ -4,7 +4,7 @@
  * by the positions inside the input, or inside input and pads (count_include_pad); in ceil mode the last window may hang over the end
  * pad, and what does is counted in neither case.
  *
- * Vectors run along the output row (PLAIN) or the channel block (BLOCKED). With indices wanted, one element at a time.
+ * Vectors run along the output row, or along the channels where input or output is BLOCKED. With indices wanted, one element at a time.
  */
 #include "ops.h"
 
@@ -172,8 +172,8 @@ static void lower_pool(Lower *l, const Node *n, const char *what, WindowFn fn, b
   for (int i = 0; i < p.w.rank; i++) p.w.d[i].out = y->shape.d[i + 2].n;
   if (n->op == OP_MaxPool) p.acc = p.x->dt == DT_F16 || p.x->dt == DT_BF16 ? DT_F32 : p.x->dt;
   int rank = y->shape.rank, lanes = vectors ? op_lanes(l, n, p.acc) : 1;
-  bool blocked = y->layout.kind == LAYOUT_BLOCKED, blocked_x = p.x->layout.kind == LAYOUT_BLOCKED;
-  if (blocked_x && (!blocked || p.x->layout.block % lanes)) lanes = 1;
+  bool blocked = y->layout.kind == LAYOUT_BLOCKED || p.x->layout.kind == LAYOUT_BLOCKED;
+  if (blocked && y->shape.d[1].n == 1) lanes = 1;
   p.row = p.w.d[p.w.rank - 1].stride * value_stride(p.x, rank - 1);
   lower_open(l, n, "%s, kernel %lld, %lld channels", what, (long long)window_volume(&p.w), (long long)y->shape.d[1].n);
   WindowNest nest = {.w = &p.w, .lanes = lanes, .vdim = blocked ? 1 : rank - 1, .ctile = 1, .xtile = 1, .fn = fn, .user = &p};

@@ -232,9 +232,8 @@ void lower_resize(Lower *l, const Node *n) {
     r->row = lower_scratch(l, "row", r->acc, x->shape.d[last].n * (int64_t)dt_size(r->acc));
     lower_nest(l, &rows, y->layout, last, 1, resize_row, r);
   } else {
-    int vdim = y->layout.kind == LAYOUT_BLOCKED ? 1 : MAXI(last, 0);
+    int vdim = y->layout.kind == LAYOUT_BLOCKED || x->layout.kind == LAYOUT_BLOCKED ? 1 : MAXI(last, 0);
     bool vectors = rank > 0 && r->axis[vdim].t.same && y->shape.d[vdim].n > 1;
-    if (x->layout.kind != y->layout.kind || x->layout.block != y->layout.block) vectors = false;
     lower_nest(l, &y->shape, y->layout, vdim, vectors ? r->lanes : 1, resize_place, r);
   }
   lower_body_in_place(l, n, 0);

@@ -89,8 +89,13 @@ int op_lanes(const Lower *l, const Node *n, DType dt) {
   if (dt != DT_F32 && dt != DT_I32) return 1;
   if (!lower_vectors_ok(l, n)) return 1;
   const Value *y = n->out[0];
-  if (y->layout.kind == LAYOUT_PLAIN) return l->t->lanes;
-  return y->shape.d[1].n == 1 ? 1 : lower_lanes(l, n);
+  if (y->layout.kind == LAYOUT_BLOCKED) return y->shape.d[1].n == 1 ? 1 : lower_lanes(l, n);
+  int lanes = l->t->lanes;
+  for (int i = 0; i < n->nin; i++) {
+    const Value *v = n->in[i];
+    while (v && v->layout.kind == LAYOUT_BLOCKED && lanes > 1 && v->layout.block % lanes) lanes /= 2;
+  }
+  return lanes;
 }
 
 /* ---- coordinates ---- */

@@ -6,7 +6,7 @@ typedef struct Case {
   int rank, n, c, k, group;          /* c, k: all channels */
   int in[3], kernel[3], stride[3], dil[3], pad[3], pad_end[3], out_pad[3], out[3];
   bool transpose, bias, scale, constant, relu, residual;
-  int block, block_in;               /* 0: PLAIN */
+  int block, block_in, block_res;    /* 0: PLAIN */
 } Case;
 
 static char text[6000];
@@ -64,9 +64,9 @@ static void write_graph(const Case *c) {
     add(" = Reorder(%%x)");
     x = "%xb";
   }
-  if (c->block && c->residual) {
+  if (c->block_res && c->residual) {
     add(" %%rb: ");
-    add_shape(c->n, c->k, c->out, c->rank, c->block);
+    add_shape(c->n, c->k, c->out, c->rank, c->block_res);
     add(" = Reorder(%%r)");
     r = "%rb";
   }
@@ -196,6 +196,7 @@ static void random_channels(Case *c) {
   c->block = blocks[pick(0, 3)];
   c->block_in = kind != 0 && pick(0, 1) ? 0 : c->block;
   if (kind == 1 || kind == 2) c->block = c->block_in = pick(0, 5) ? 0 : 4;   /* allowed, if never made */
+  c->block_res = pick(0, 3) ? c->block : blocks[pick(0, 3)];
 }
 
 static bool random_case(Case *c, bool transpose) {
@@ -252,7 +253,7 @@ static void conv_configs(void **state) {
             .pad_end = {1, 0}, .out = {13, 7}, .bias = true, .scale = true, .constant = true, .relu = true, .residual = true};
   for (int i = 0; i < COUNTOF(op_configs); i++) run_case(&c, i);
   for (int i = 0; i < COUNTOF(op_configs); i++) {
-    c.block = c.block_in = getenv("SPINEC_OP_BACKEND") ? target_find("native")->lanes : op_configs[i].lanes;   /* as the schedules ask */
+    c.block = c.block_in = c.block_res = getenv("SPINEC_OP_BACKEND") ? target_find("native")->lanes : op_configs[i].lanes;   /* as the schedules ask */
     run_case(&c, i);
   }
   Case t = {.rank = 2, .n = 1, .c = 9, .k = 18, .group = 1, .in = {7, 9}, .kernel = {4, 4}, .stride = {2, 2}, .dil = {1, 1}, .pad = {1, 1},

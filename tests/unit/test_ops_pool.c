@@ -6,7 +6,7 @@ typedef enum { MAX, AVERAGE, LP } Kind;
 
 typedef struct Case {
   Kind kind;
-  int rank, n, c, in[3], kernel[3], stride[3], dil[3], pad[3], pad_end[3], out[3], p, block;
+  int rank, n, c, in[3], kernel[3], stride[3], dil[3], pad[3], pad_end[3], out[3], p, block, block_out;
   bool ceil, include, column, indices, relu, special;
 } Case;
 
@@ -46,7 +46,7 @@ static void write_graph(const Case *c) {
     add(" = Reorder(%%x)");
   }
   add(" %%y: ");
-  add_shape(c, "f32", c->out, c->block);
+  add_shape(c, "f32", c->out, c->block_out);
   if (c->indices) add(", %%i");
   add(" = %s(%s) {", ops[c->kind], c->block ? "%xb" : "%x");
   add_list("kernel", c->kernel, NULL, c->rank);
@@ -56,7 +56,7 @@ static void write_graph(const Case *c) {
   add("ceil_mode=%s, count_include_pad=%s, column_major=%s, p=%d}", c->ceil ? "true" : "false", c->include ? "true" : "false",
       c->column ? "true" : "false", c->p);
   if (c->relu) add(" body { %%0 = Neg(acc) }");
-  if (c->block) {
+  if (c->block_out) {
     add(" %%z: ");
     add_shape(c, "f32", c->out, 0);
     add(" = Reorder(%%y) output %%z");
@@ -132,6 +132,7 @@ static bool random_case(Case *c) {
   static const int blocks[] = {0, 0, 4, 8, 16};
   *c = (Case){.kind = (Kind)pick(0, 2), .rank = pick(0, 5) ? 2 : pick(1, 3), .n = pick(1, 3), .c = pick(1, 20), .p = pick(1, 3), .ceil = pick(0, 1),
               .include = pick(0, 1), .relu = !pick(0, 3), .block = blocks[pick(0, 4)]};
+  c->block_out = pick(0, 2) ? c->block : blocks[pick(0, 4)];
   if (c->kind == MAX) c->indices = pick(0, 1), c->column = pick(0, 1), c->special = pick(0, 1);
   for (int i = 0; i < c->rank; i++) {
     c->in[i] = pick(1, c->rank == 3 ? 7 : 17);

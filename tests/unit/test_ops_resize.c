@@ -10,7 +10,7 @@ static const char *const modes[] = {"nearest", "linear", "cubic"};
 static const char *const rounds[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"};
 
 typedef struct Case {
-  int rank, in[5], out[5], mode, coord, round, block;
+  int rank, in[5], out[5], mode, coord, round, block, block_out;
   double scale[5], roi[10], a, extrapolation;
   bool exclude, antialias, body;
 } Case;
@@ -130,7 +130,7 @@ static void run_case(const Case *c, const char *type, int config) {
     add(" = Reorder(%%x)");
   }
   add(" %%y: ");
-  add_type(type, c->out, c->rank, c->block);
+  add_type(type, c->out, c->rank, c->block_out);
   add(" = Resize(%s) {sizes=[", c->block ? "%xb" : "%x");
   for (int i = 0; i < c->rank; i++) add("%s%d", i ? "," : "", c->out[i]);
   add("], scales=[");
@@ -140,7 +140,7 @@ static void run_case(const Case *c, const char *type, int config) {
   add("], mode=%s, coord=%s, nearest=%s, cubic_a=%g, extrapolation=%g, exclude_outside=%s, antialias=%s}", modes[c->mode], coords[c->coord],
       rounds[c->round], c->a, c->extrapolation, c->exclude ? "true" : "false", c->antialias ? "true" : "false");
   if (c->body) add(" body { %%0 = Neg(acc) }");
-  if (c->block) {
+  if (c->block_out) {
     add(" %%z: ");
     add_type(type, c->out, c->rank, 0);
     add(" = Reorder(%%y) output %%z }");
@@ -159,6 +159,7 @@ static void random_case(Case *c) {
               .extrapolation = pick(0, 1) ? 0 : 7.5, .exclude = pick(0, 1), .antialias = pick(0, 1), .body = !pick(0, 3)};
   if (c->mode == 0) c->antialias = false;
   if (c->rank >= 3) c->block = blocks[pick(0, 4)];
+  if (c->rank >= 3) c->block_out = pick(0, 2) ? c->block : blocks[pick(0, 4)];
   for (int d = 0; d < c->rank; d++) {
     c->in[d] = pick(1, d == 1 ? 9 : 8);
     c->scale[d] = d < 2 && (c->rank > 2 || c->block) && pick(0, 9) ? 1 : scales[pick(0, COUNTOF(scales) - 1)];
@@ -199,7 +200,7 @@ static void factors(void **state) {
   (void)state;
   for (int f = 1; f <= 4; f++)
     for (int block = 0; block <= 8; block += 8) {
-      Case c = {.rank = 4, .in = {1, 9, 5, 7}, .out = {1, 9, 5 * f, 7 * f}, .scale = {1, 1, f, f}, .coord = 4, .round = 2, .block = block};
+      Case c = {.rank = 4, .in = {1, 9, 5, 7}, .out = {1, 9, 5 * f, 7 * f}, .scale = {1, 1, f, f}, .coord = 4, .round = 2, .block = block, .block_out = block};
       for (int i = 0; i < COUNTOF(op_configs); i++) run_case(&c, "f32", i);
       c.mode = 1;
       for (int i = 0; i < COUNTOF(op_configs); i++) run_case(&c, "f32", i);
