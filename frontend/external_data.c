@@ -85,6 +85,23 @@ static bool stays_inside(const char *location) {
   return location[strlen(location) - 1] != '/';
 }
 
+/* Maps f->location. NULL, or what is wrong: "" if it was reported. */
+static const char *map_beneath(const External *e, Diag *diag, const Where *w, DataFile *f) {
+  struct stat st;
+  int fd = open_beneath(e, diag, w, f->location);
+  if (fd < 0) return "";
+  const char *why = NULL;
+  if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) why = "is no regular file";
+  else if ((uintmax_t)st.st_size > SIZE_MAX / 2) why = "is too large";
+  else if (st.st_size > 0) {
+    f->data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (f->data == MAP_FAILED) why = "cannot be mapped";
+    else f->n = (size_t)st.st_size;
+  }
+  close(fd);
+  return why;
+}
+
 static DataFile *open_file(External *e, Diag *diag, const Where *w, const char *location) {
   for (int i = 0; i < e->files.n; i++)
     if (!strcmp(e->files.at[i]->location, location)) return e->files.at[i];
@@ -92,24 +109,16 @@ static DataFile *open_file(External *e, Diag *diag, const Where *w, const char *
     diag_error(diag, SPINEC_ERR_INPUT, w, "the location must be relative and stay in the model's folder", "external data at '%.200s' is refused", location);
     return NULL;
   }
-  int fd = open_beneath(e, diag, w, location);
-  if (fd < 0) return NULL;
-  struct stat st;
-  bool ok = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+  /* Nothing that may run out of memory stands between opening the file and closing it. */
   DataFile *f = NEW(e->arena, DataFile);
   f->location = arena_strdup(e->arena, location);
-  if (ok && st.st_size > 0) {
-    f->data = (uintmax_t)st.st_size > SIZE_MAX / 2 ? MAP_FAILED : mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (f->data != MAP_FAILED) f->n = (size_t)st.st_size;
-  }
-  close(fd);
-  if (!ok || (st.st_size > 0 && !f->n)) {
-    diag_error(diag, SPINEC_ERR_IO, w, NULL, ok ? "cannot map external data '%s'" : "external data '%s' is no regular file", location);
-    return NULL;
-  }
-  arena_on_free(e->arena, unmap, f);
   vec_push(e->arena, &e->files, f);
-  return f;
+  arena_on_free(e->arena, unmap, f);
+  const char *why = map_beneath(e, diag, w, f);
+  if (!why) return f;
+  if (*why) diag_error(diag, SPINEC_ERR_IO, w, NULL, "external data '%s' %s", location, why);
+  e->files.n--;
+  return NULL;
 }
 
 static bool parse_size(const char *s, uint64_t *out) {

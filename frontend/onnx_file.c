@@ -15,7 +15,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-typedef struct Mapping { void *data; size_t n; } Mapping;
+typedef struct Mapping { void *data; size_t n; } Mapping;   /* n 0: none */
+
+static void unmap(void *mapping) {
+  Mapping *m = mapping;
+  if (m->n) munmap(m->data, m->n);
+  m->n = 0;
+}
 
 static Status map_file(const char *path, Mapping *m, Diag *diag, const char *what) {
   Where w = {.file = path};
@@ -29,24 +35,25 @@ static Status map_file(const char *path, Mapping *m, Diag *diag, const char *wha
   else if (st.st_size > INT32_MAX)
     s = diag_error(diag, SPINEC_ERR_INPUT, &w, "keep the weights in external data", "a protobuf file must be smaller than 2 GiB");
   if (!s) {
-    m->n = (size_t)st.st_size;
-    m->data = mmap(NULL, m->n, PROT_READ, MAP_PRIVATE, fd, 0);
+    size_t n = (size_t)st.st_size;
+    m->data = mmap(NULL, n, PROT_READ, MAP_PRIVATE, fd, 0);
     if (m->data == MAP_FAILED) s = diag_error(diag, SPINEC_ERR_IO, &w, NULL, "cannot map: %s", strerror(errno));
-    else posix_madvise(m->data, m->n, POSIX_MADV_SEQUENTIAL);
+    else posix_madvise(m->data, m->n = n, POSIX_MADV_SEQUENTIAL);
   }
   close(fd);
   return s;
 }
 
 void *onnx_file_unpack(Arena *a, Diag *diag, const char *path, const ProtobufCMessageDescriptor *d, const char *what) {
-  Mapping m;
-  if (map_file(path, &m, diag, what)) return NULL;
+  Mapping *m = NEW(a, Mapping);
+  arena_on_free(a, unmap, m);   /* unpacking may leave through the arena's Fail */
+  if (map_file(path, m, diag, what)) return NULL;
   const char *why;
-  size_t at;
-  void *x = proto_unpack(a, d, m.data, m.n, &why, &at);
-  munmap(m.data, m.n);
+  size_t at, n = m->n;
+  void *x = proto_unpack(a, d, m->data, n, &why, &at);
+  unmap(m);
   Where w = {.file = path};
-  if (!x) diag_error(diag, SPINEC_ERR_INPUT, &w, NULL, "%s expected: %s (at byte %zu of %zu)", what, why, at, m.n);
+  if (!x) diag_error(diag, SPINEC_ERR_INPUT, &w, NULL, "%s expected: %s (at byte %zu of %zu)", what, why, at, n);
   return x;
 }
 
