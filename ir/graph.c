@@ -1,7 +1,7 @@
 /* graph.c: building and rewiring the Graph.
  *
  * The graph owns its nodes and values through its arena; an erased node's memory stays until the arena goes, its values leave
- * graph->values at graph_compact. Use lists are kept exact by the few functions here that touch Node.in; everything is ordered by insertion.
+ * graph->values at graph_compact. Use lists are kept exact by the few functions here that touch Node.in; all is ordered by insertion.
  */
 #include "graph.h"
 

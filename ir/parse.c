@@ -432,7 +432,8 @@ static bool operands(Parser *p, Op op, Value ***in, int *nin, int *ncore) {
   *in = v.at;
   *nin = v.n;
   const OpInfo *info = op_info(op);
-  if (*ncore < info->min_in || (info->max_in >= 0 && *ncore > info->max_in)) return fail(p, "%s does not take %d operands", info->name, *ncore);
+  if (*ncore < info->min_in || (info->max_in >= 0 && *ncore > info->max_in))
+    return fail(p, "%s does not take %d operands", info->name, *ncore);
   for (int i = 0; i < v.n; i++)
     if (!v.at[i] && (i >= *ncore || i < info->min_in || info->max_in < 0)) return fail(p, "operand %d of %s is required", i, info->name);
   return true;
@@ -536,7 +537,10 @@ static bool output(Parser *p) {
 static bool graph(Parser *p) {
   if (!expect(p, "graph") || !quoted(p, &p->g->name) || !expect(p, "{")) return false;
   while (!accept(p, "}")) {
-    bool ok = accept(p, "input") ? declaration(p, false) : accept(p, "const") ? declaration(p, true) : accept(p, "output") ? output(p) : node(p);
+    bool ok = accept(p, "input")    ? declaration(p, false)
+              : accept(p, "const")  ? declaration(p, true)
+              : accept(p, "output") ? output(p)
+                                    : node(p);
     if (!ok) return false;
   }
   skip(p);

@@ -24,7 +24,8 @@ static uint64_t mix(uint64_t seed, uint64_t i) {
  * and the seed has 16 bits. */
 static void opaque_element(void *data, DType dt, int64_t i, int64_t at, uint64_t seed) {
   if (dt == DT_BOOL) data_set_i(data, dt, at, (int64_t)((i < 16 ? seed >> i : mix(seed & 0xffff, (uint64_t)i)) & 1));
-  else if (!dt_is_float(dt)) data_set_i(data, dt, at, (int64_t)((i < 16 ? seed >> 4 * i : mix(seed, (uint64_t)i)) & 15) - (dt_is_signed(dt) ? 8 : 0));
+  else if (!dt_is_float(dt))
+    data_set_i(data, dt, at, (int64_t)((i < 16 ? seed >> 4 * i : mix(seed, (uint64_t)i)) & 15) - (dt_is_signed(dt) ? 8 : 0));
   else if (i < 16) data_set_f(data, dt, at, ((double)(seed >> 4 * i & 15) * 2 - 15) / 16);
   else data_set_f(data, dt, at, (double)(mix(seed, (uint64_t)i) >> 41) / (1 << 22) - 1);
 }

@@ -148,7 +148,8 @@ static bool check_types(Verify *v, Node *n) {
   const char *wrong = ok ? NULL : "inference refuses it";
   for (int i = 0; i < n->nout; i++) {
     DType dt = i == 0 && n->nbody ? n->body[n->nbody - 1].dt : n->out[i]->dt;
-    if (ok && (dt != kept[i].dt || !shape_equal(&n->out[i]->shape, &kept[i].shape))) wrong = "an output's type or shape is not what inference gives";
+    if (ok && (dt != kept[i].dt || !shape_equal(&n->out[i]->shape, &kept[i].shape)))
+      wrong = "an output's type or shape is not what inference gives";
     n->out[i]->dt = kept[i].dt;
     n->out[i]->shape = kept[i].shape;
   }
@@ -186,7 +187,8 @@ static bool check_node(Verify *v, Node *n) {
   for (int i = 0; i < n->nout; i++) {
     const Value *x = n->out[i];
     if (!known(v, x) || x->def != n || x->def_slot != i) return bad(v, n, "output %d does not name it as its producer", i);
-    if (x->layout.kind != LAYOUT_PLAIN && n->op != OP_Map && !(info->flags & OPF_CHANNEL)) return bad(v, n, "output %d cannot be blocked", i);
+    if (x->layout.kind != LAYOUT_PLAIN && n->op != OP_Map && !(info->flags & OPF_CHANNEL))
+      return bad(v, n, "output %d cannot be blocked", i);
   }
   /* Bodies first where inference reads them. */
   if (n->op == OP_Map)

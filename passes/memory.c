@@ -72,7 +72,8 @@ static int may_share(const Program *p, const Call *c, int i) {
   return buffer;
 }
 
-/* root[b]: the first buffer of the memory b has; b itself unless it takes over another's. Calls go forward, so a dying input's root is known. */
+/* root[b]: the first buffer of the memory b has; b itself unless it takes over another's. Calls go forward, so a dying input's root is
+ * known by then. */
 static int *share_in_place(const Program *p, Arena *a) {
   int *root = NEW_N(a, int, p->buffers.n);
   for (int i = 0; i < p->buffers.n; i++) root[i] = i;
@@ -342,7 +343,8 @@ static int64_t improve(Search *s, int64_t top, int64_t bound, int64_t *best) {
 }
 
 static int64_t choose_offsets(Plan *m, int64_t bound) {
-  int *order = NEW_N(m->a, int, m->n), *best_order = NEW_N(m->a, int, m->n), *placed = NEW_N(m->a, int, m->n), *near = NEW_N(m->a, int, m->n);
+  int *order = NEW_N(m->a, int, m->n), *best_order = NEW_N(m->a, int, m->n), *placed = NEW_N(m->a, int, m->n),
+      *near = NEW_N(m->a, int, m->n);
   int64_t *best = NEW_N(m->a, int64_t, m->n), top = INT64_MAX;
   Search s = {.m = m, .order = best_order, .rank = placed, .near = near, .random = 2463534242u};
   for (int o = 0; o < 2 * ORDER_COUNT && top > bound; o++) {

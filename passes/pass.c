@@ -49,7 +49,8 @@ static const PassInfo passes[] = {
  *   Program   s simplify ─ g legalise ─ d dedup ─ m memory
  *
  * fold comes after clean, so that it does not evaluate dead work; the second clean sees what the three passes before it uncovered (an
- * activation leaves its parts dead). layout must see single operators, epilogue the layouts their results have. -O0 is l, g, d, m alone (dedup also names the kernels).
+ * activation leaves its parts dead). layout must see single operators, epilogue the layouts their results have. -O0 is l, g, d, m alone
+ * (dedup also names the kernels).
  */
 static const char pipeline[] = "cfvacbelsgdm";
 
@@ -187,7 +188,8 @@ static bool run_pass(Driver *d, const PassInfo *p) {
 
 static void report(const Driver *d) {
   if (d->o->bisect)
-    fprintf(d->out, "bisect: %d of at most %d changing passes ran%s%s\n", d->changed, d->o->bisect, d->last ? ", the last was " : "", d->last ? d->last : "");
+    fprintf(d->out, "bisect: %d of at most %d changing passes ran%s%s\n", d->changed, d->o->bisect, d->last ? ", the last was " : "",
+            d->last ? d->last : "");
   if (d->o->time_passes)
     for (int i = 0; i < COUNTOF(passes); i++)
       if (d->seconds[i] > 0) fprintf(d->out, "time: %10.3f ms  %s\n", 1e3 * d->seconds[i], passes[i].name);
@@ -245,7 +247,8 @@ bool passes_run_list_program(Program *p, Ctx *c, const char *names) { return run
 
 void passes_list(FILE *out) {
   for (int i = 0; i < COUNTOF(passes); i++)
-    fprintf(out, "%c  %-10s -O%d%s  %s\n", passes[i].letter, passes[i].name, passes[i].level, passes[i].required ? "*" : " ", passes[i].what);
+    fprintf(out, "%c  %-10s -O%d%s  %s\n", passes[i].letter, passes[i].name, passes[i].level, passes[i].required ? "*" : " ",
+            passes[i].what);
   fprintf(out, "order: %s   (* cannot be disabled)\n", pipeline);
 }
 

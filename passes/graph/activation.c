@@ -66,10 +66,14 @@ static const Rule rules[] = {
     {"Clip[0,1](Add(Div(x,a),b))", OP_HardSigmoid, "/a,b", not_zero},
     /* before: %h = HardSigmoid(%x) {alpha=1/6, beta=0.5}; %y = Mul(%x, %h)      after: %y = HardSwish(%x) */
     {"Mul(x,HardSigmoid[" SIXTH ",0.5](x))", OP_HardSwish, "", NULL},
-    {"{Div(Mul(x," CLIP6 "),6)|Mul(Mul(x," CLIP6 ")," SIXTH ")|Mul(Div(x,6)," CLIP6 ")|Mul(Mul(x," SIXTH ")," CLIP6 ")}", OP_HardSwish, "", NULL},
-    /* before: %d = Div(%x, 1.4142135); %e = Erf(%d); %a = Add(%e, 1); %m = Mul(%x, %a); %y = Mul(%m, 0.5)      after: %y = Gelu(%x) {alpha=0} */
+    {"{Div(Mul(x," CLIP6 "),6)|Mul(Mul(x," CLIP6 ")," SIXTH ")|Mul(Div(x,6)," CLIP6 ")|Mul(Mul(x," SIXTH ")," CLIP6 ")}",
+     OP_HardSwish, "", NULL},
+    /* before: %d = Div(%x, 1.414214); %e = Erf(%d); %a = Add(%e, 1); %m = Mul(%x, %a); %y = Mul(%m, 0.5)
+       after:  %y = Gelu(%x) {alpha=0} */
     {HALF(ERF), OP_Gelu, "0,0", NULL},
-    /* before: %m = Mul(0.5 * %x, 1 + Tanh(0.7978846 * (%x + 0.044715 * Pow(%x, 3))))      after: %y = Gelu(%x) {alpha=1} */
+    /* before: %p = Pow(%x, 3); %q = Mul(%p, 0.044715); %s = Add(%x, %q); %m = Mul(%s, 0.7978846); %t = Tanh(%m); %a = Add(%t, 1);
+               %h = Mul(%x, 0.5); %y = Mul(%h, %a)
+       after:  %y = Gelu(%x) {alpha=1} */
     {HALF(TANH), OP_Gelu, "1,0", NULL},
     /* before: %e = Exp(%x); %a = Add(%e, 1); %y = Log(%a)      after: %y = Softplus(%x)      (which does not overflow) */
     {"Log(Add(Exp(x),1))", OP_Softplus, "", NULL},

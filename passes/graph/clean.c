@@ -63,7 +63,8 @@ static bool type_contains(DType b, DType a) {
   if (a == DT_BOOL) return dt_is_float(b) || dt_is_int(b);
   int mantissa = b == DT_F64 ? 53 : b == DT_F32 ? 24 : b == DT_F16 ? 11 : b == DT_BF16 ? 8 : 0;
   if (dt_is_int(a) && mantissa) return dt_bits(a) - dt_is_signed(a) <= mantissa;
-  if (dt_is_int(a) && dt_is_int(b)) return dt_is_signed(a) == dt_is_signed(b) ? dt_bits(b) >= dt_bits(a) : dt_is_signed(b) && dt_bits(b) > dt_bits(a);
+  if (dt_is_int(a) && dt_is_int(b))
+    return dt_is_signed(a) == dt_is_signed(b) ? dt_bits(b) >= dt_bits(a) : dt_is_signed(b) && dt_bits(b) > dt_bits(a);
   if (dt_is_float(a) && dt_is_float(b)) return (b == DT_F64 && a != DT_F64) || (b == DT_F32 && dt_bits(a) == 16);
   return false;
 }
@@ -197,7 +198,8 @@ static const struct { Op op; Value *(*rule)(Graph *g, Node *n); } rules[] = {
     {OP_Resize, resize}, {OP_MaxPool, pool}, {OP_AveragePool, pool},
     {OP_ReduceSum, reduce}, {OP_ReduceMean, reduce}, {OP_ReduceMax, reduce}, {OP_ReduceMin, reduce}, {OP_ReduceProd, reduce},
     {OP_Neg, inverse_of_itself}, {OP_Not, inverse_of_itself}, {OP_BitwiseNot, inverse_of_itself},
-    {OP_Relu, idempotent}, {OP_Abs, idempotent}, {OP_Sign, idempotent}, {OP_Floor, idempotent}, {OP_Ceil, idempotent}, {OP_Round, idempotent},
+    {OP_Relu, idempotent}, {OP_Abs, idempotent}, {OP_Sign, idempotent},
+    {OP_Floor, idempotent}, {OP_Ceil, idempotent}, {OP_Round, idempotent},
     {OP_Add, neutral}, {OP_Sub, neutral}, {OP_Mul, neutral}, {OP_Div, neutral}, {OP_Pow, neutral}, {OP_Where, where},
 };
 
@@ -253,7 +255,8 @@ static bool same_body(const Node *a, const Node *b) {
 }
 
 static bool same_node(const Node *a, const Node *b) {
-  if (a->op != b->op || a->nin != b->nin || a->ncore != b->ncore || (a->nin && memcmp(a->in, b->in, (size_t)a->nin * sizeof *a->in))) return false;
+  if (a->op != b->op || a->nin != b->nin || a->ncore != b->ncore || (a->nin && memcmp(a->in, b->in, (size_t)a->nin * sizeof *a->in)))
+    return false;
   for (int i = 0; i < a->nout; i++)
     if (!same_type(a->out[i], b->out[i])) return false;
   return attr_equal(op_info(a->op)->attr, a->attr, b->attr) && same_body(a, b);

@@ -112,7 +112,8 @@ static bool fold_after(Graph *g, Node *e) {
 static bool fold_before(Graph *g, Node *n) {
   Value *m = n->in[0];
   Node *e = m->def;
-  if (!e || e->nbody || (e->op != OP_Mul && e->op != OP_Div) || !value_single_use(m) || !can_scale(n) || n->out[0]->dt != m->dt) return false;
+  if (!e || e->nbody || (e->op != OP_Mul && e->op != OP_Div) || !value_single_use(m) || !can_scale(n) || n->out[0]->dt != m->dt)
+    return false;
   double f;
   int side = value_scalar_f(e->in[1], &f) ? 0 : 1;
   if (side == 1 && (e->op == OP_Div || !value_scalar_f(e->in[0], &f))) return false;

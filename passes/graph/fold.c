@@ -55,7 +55,8 @@ static void become_const(Graph *g, Node *n, void *const *data) {
 static void cast_elements(const Value *from, const Value *to, void *data) {
   int64_t count = value_count(to);
   for (int64_t i = 0; i < count; i++) {
-    if (dt_is_float(from->dt) || (dt_is_float(to->dt) && from->dt == DT_U64)) data_set_f(data, to->dt, i, data_get_f(from->data, from->dt, i));
+    if (dt_is_float(from->dt) || (dt_is_float(to->dt) && from->dt == DT_U64))
+      data_set_f(data, to->dt, i, data_get_f(from->data, from->dt, i));
     else data_set_i(data, to->dt, i, data_get_i(from->data, from->dt, i));
   }
 }

@@ -1,5 +1,5 @@
-/* libFuzzer target: a small graph in text form goes through every graph pass, twice; what comes out verifies, and no pass finds that it made
- * a mistake. Folding runs the interpreter, so lowering and legalising are met as well.
+/* libFuzzer target: a small graph in text form goes through every graph pass, twice; what comes out verifies, and no pass finds that it
+ * made a mistake. Folding runs the interpreter, so lowering and legalising are met as well.
  */
 #include <stdlib.h>
 

@@ -77,7 +77,8 @@ int main(void) {
       Status s = compile(d, level);
       bool reached = count >= n;
       fail_at = 0;
-      bool reported = spinec_diagnostics_count(d) > 0 && strstr(spinec_diagnostics_text(d, spinec_diagnostics_count(d) - 1), "out of memory");
+      bool reported =
+          spinec_diagnostics_count(d) > 0 && strstr(spinec_diagnostics_text(d, spinec_diagnostics_count(d) - 1), "out of memory");
       spinec_diagnostics_free(d);
       if (!reached && s == SPINEC_OK) break;
       /* Losing a message is survivable, so success is too; anything else is not. */

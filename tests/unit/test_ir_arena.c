@@ -235,8 +235,11 @@ static void messages(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(allocations), cmocka_unit_test(release_gives_back), cmocka_unit_test(cleanups), cmocka_unit_test(growth),
-      cmocka_unit_test(out_of_memory), cmocka_unit_test(texts), cmocka_unit_test(numbers), cmocka_unit_test(names), cmocka_unit_test(messages),
+      cmocka_unit_test(allocations),   cmocka_unit_test(release_gives_back),
+      cmocka_unit_test(cleanups),      cmocka_unit_test(growth),
+      cmocka_unit_test(out_of_memory), cmocka_unit_test(texts),
+      cmocka_unit_test(numbers),       cmocka_unit_test(names),
+      cmocka_unit_test(messages),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

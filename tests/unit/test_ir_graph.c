@@ -307,9 +307,19 @@ static void mistakes_leave(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(building), cmocka_unit_test(replacing), cmocka_unit_test(replacing_outputs), cmocka_unit_test(inputs), cmocka_unit_test(moving),
-      cmocka_unit_test(origins), cmocka_unit_test(cloning), cmocka_unit_test(clones_print_alike), cmocka_unit_test(blocked_storage),
-      cmocka_unit_test(attributes), cmocka_unit_test(operators), cmocka_unit_test(damage), cmocka_unit_test(mistakes_leave),
+      cmocka_unit_test(building),
+      cmocka_unit_test(replacing),
+      cmocka_unit_test(replacing_outputs),
+      cmocka_unit_test(inputs),
+      cmocka_unit_test(moving),
+      cmocka_unit_test(origins),
+      cmocka_unit_test(cloning),
+      cmocka_unit_test(clones_print_alike),
+      cmocka_unit_test(blocked_storage),
+      cmocka_unit_test(attributes),
+      cmocka_unit_test(operators),
+      cmocka_unit_test(damage),
+      cmocka_unit_test(mistakes_leave),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

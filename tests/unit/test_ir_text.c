@@ -211,8 +211,9 @@ static bool survives(const char *text) {
 /* Mutations of good text: whatever comes, it is a graph that prints, or an error. Bounded by time as well as by number. */
 static void garbage(void **state) {
   (void)state;
-  static const char pieces[][12] = {"%", "{", "}", "(", ")", "[", "]", ",", "=", ":", ";", "_", "\"", "^1", "acc", "in2", "%0", "9", "-1", "0", "opaque",
-                                    "splat", "body", "@", "output", "f32", "i64", "bool", "{c8}", "<=", "nan", "\\", "#", "\n", "1e400", "99999999"};
+  static const char pieces[][12] = {"%",      "{",   "}",   "(",    ")",    "[",  "]",   ",",  "=",      ":",     ";",     "_",
+                                    "\"",     "^1",  "acc", "in2",  "%0",   "9",  "-1",  "0",  "opaque", "splat", "body",  "@",
+                                    "output", "f32", "i64", "bool", "{c8}", "<=", "nan", "\\", "#",      "\n",    "1e400", "99999999"};
   uint32_t random = 1;
   clock_t end = clock() + 5 * CLOCKS_PER_SEC;
   int accepted = 0;

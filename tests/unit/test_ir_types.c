@@ -40,7 +40,8 @@ static void names_and_sizes(void **state) {
 
 static void counts(void **state) {
   (void)state;
-  Shape s = SHAPE(2, 3, 5), scalar = {0}, huge = SHAPE(INT64_C(1) << 40, INT64_C(1) << 40), empty = SHAPE(INT64_C(1) << 40, INT64_C(1) << 40, 0);
+  Shape s = SHAPE(2, 3, 5), scalar = {0}, huge = SHAPE(INT64_C(1) << 40, INT64_C(1) << 40),
+        empty = SHAPE(INT64_C(1) << 40, INT64_C(1) << 40, 0);
   assert_int_equal(shape_count(&s), 30);
   assert_int_equal(shape_count_from(&s, 1), 15);
   assert_int_equal(shape_count_to(&s, 2), 6);
@@ -198,7 +199,8 @@ static void lists(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(names_and_sizes), cmocka_unit_test(counts), cmocka_unit_test(broadcasting), cmocka_unit_test(axes),
-      cmocka_unit_test(half_precision), cmocka_unit_test(bfloat), cmocka_unit_test(saturation), cmocka_unit_test(unaligned), cmocka_unit_test(lists),
+      cmocka_unit_test(half_precision),  cmocka_unit_test(bfloat), cmocka_unit_test(saturation),   cmocka_unit_test(unaligned),
+      cmocka_unit_test(lists),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -47,7 +47,8 @@ static const Buffer *at(const Plan *t, int i) { return &t->p->buffers.at[i]; }
 
 static bool overlap(const Plan *t, int i, int j) {
   const Buffer *a = at(t, i), *b = at(t, j);
-  int64_t na = a->kind == BUF_SCRATCH ? a->stride * t->p->max_threads : a->bytes, nb = b->kind == BUF_SCRATCH ? b->stride * t->p->max_threads : b->bytes;
+  int64_t na = a->kind == BUF_SCRATCH ? a->stride * t->p->max_threads : a->bytes,
+          nb = b->kind == BUF_SCRATCH ? b->stride * t->p->max_threads : b->bytes;
   return a->offset < b->offset + nb && b->offset < a->offset + na;
 }
 
@@ -237,8 +238,8 @@ static void thousands(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(chain), cmocka_unit_test(in_place), cmocka_unit_test(not_in_place), cmocka_unit_test(parts), cmocka_unit_test(scratch),
-      cmocka_unit_test(nothing), cmocka_unit_test(random_lifetimes), cmocka_unit_test(thousands),
+      cmocka_unit_test(chain),   cmocka_unit_test(in_place), cmocka_unit_test(not_in_place),     cmocka_unit_test(parts),
+      cmocka_unit_test(scratch), cmocka_unit_test(nothing),  cmocka_unit_test(random_lifetimes), cmocka_unit_test(thousands),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -179,7 +179,8 @@ static void reports(void **state) {
 /* Every level, and every pass left out, computes the same. */
 static void same_results(void **state) {
   (void)state;
-  static const char *const disable[] = {NULL, "clean", "fold", "conv_fold", "activation", "layout", "epilogue", "simplify", "clean,epilogue,layout"};
+  static const char *const disable[] = {
+      NULL, "clean", "fold", "conv_fold", "activation", "layout", "epilogue", "simplify", "clean,epilogue,layout"};
   float x[243], y[8], expected[8];
   for (int i = 0; i < 243; i++) x[i] = (float)((i * 37) % 101 - 50) / 50;
   for (int level = 0; level <= 3; level++)
@@ -190,7 +191,8 @@ static void same_results(void **state) {
       assert_int_equal(interp_eval(r.p, (const void *[]){x}, (void *[]){y}, r.d), SPINEC_OK);
       if (level == 0) memcpy(expected, y, sizeof y);
       for (int k = 0; k < 8; k++)
-        if (fabsf(y[k] - expected[k]) > 1e-5f * (1 + fabsf(expected[k]))) fail_msg("-O%d without %s: [%d] %g, not %g", level, disable[i], k, (double)y[k], (double)expected[k]);
+        if (fabsf(y[k] - expected[k]) > 1e-5f * (1 + fabsf(expected[k])))
+          fail_msg("-O%d without %s: [%d] %g, not %g", level, disable[i], k, (double)y[k], (double)expected[k]);
       run_free(&r);
     }
 }
@@ -209,8 +211,8 @@ static void deterministic(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(bad_options), cmocka_unit_test(dumps), cmocka_unit_test(stopping), cmocka_unit_test(disabling), cmocka_unit_test(bisecting),
-      cmocka_unit_test(reports), cmocka_unit_test(same_results), cmocka_unit_test(deterministic),
+      cmocka_unit_test(bad_options), cmocka_unit_test(dumps),   cmocka_unit_test(stopping),     cmocka_unit_test(disabling),
+      cmocka_unit_test(bisecting),   cmocka_unit_test(reports), cmocka_unit_test(same_results), cmocka_unit_test(deterministic),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
