@@ -509,7 +509,7 @@ static bool node(Parser *p) {
 static bool declaration(Parser *p, bool constant) {
   Label l;
   ValueType t;
-  const void *data;
+  const void *data = NULL;
   if (!value_label(p, &l) || !expect(p, ":") || !value_type(p, &t)) return false;
   if (t.layout.kind != LAYOUT_PLAIN) return fail(p, "inputs and constants have the plain layout");
   if (!constant) {
