@@ -7,7 +7,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
-sh .ci/setup test || exit 1
+sh .ci/setup full || exit 1
 
 jobs=$(nproc 2>/dev/null || echo 2)
 [ $# -gt 0 ] || set -- release debug
