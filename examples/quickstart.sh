@@ -69,7 +69,7 @@ remember() { [ "$(cat "$1" 2>/dev/null)" = "$2" ] || printf '%s\n' "$2" >"$1"; }
 mkdir -p "$out"
 echo "SpineNet-$variant with RetinaNet head, $size x $size"
 
-sh .ci/setup build
+step "install what is missing" "$out/setup.log" sh .ci/setup build
 build_spinec() {
   [ -f build/release/build.ninja ] || cmake --preset release
   cmake --build --preset release --target spinec spinenet-gen picture
@@ -176,7 +176,7 @@ awk -v dir="$out" -v plain="$(median "$out/plain/run.txt")" -v libraries="$(ldd 
     row("program", sprintf("%.1f MB, %.1f MB workspace, links %s", v["program_bytes"] / 1e6, v["workspace_bytes"] / 1e6, libraries ? libraries : "libm"))
     row("made for", v["target"])
     row("time", sprintf("%.1f ms per picture on one thread, %.0f GFLOP/s (median of %d)", v["ms_median"], 2 * v["macs"] / v["ms_median"] / 1e6, v["runs"]))
-    row("not optimised", sprintf("%s ms (spinec -O0, the same cc)", plain))
+    row("not optimised", sprintf("%.1f ms (spinec -O0, the same cc)", plain))
     row("check", sprintf("largest error %s of magnitude; %s", v["error"], v["check"]))
     row("look at", dir "/result.png")
   }' "$out/facts"
