@@ -580,12 +580,17 @@ static void print_gnu_width(const Needs *n, int lanes, Text *t) {
   if (any) text_add(t, "#endif\n");
 }
 
+static bool isa_used(const Needs *n, int isa) {
+  for (int l = 0; l <= MAX_LANES; l++)
+    if (has_own(&n->gnu_pieces[l][isa])) return true;
+  return false;
+}
+
 static void print_isa_includes(const Needs *n, Text *t) {
   for (int b = 0; b < ISAS; b++) {
-    bool used = false, before = false;
-    for (int l = 0; l <= MAX_LANES; l++) used = used || has_own(&n->gnu_pieces[l][b]);
-    for (int c = 0; c < b; c++) before = before || !strcmp(isas[c].include, isas[b].include);
-    if (!used || before) continue;
+    bool done = false;
+    for (int c = 0; c < b; c++) done = done || (isa_used(n, c) && !strcmp(isas[c].include, isas[b].include));
+    if (done || !isa_used(n, b)) continue;
     bool arm = !strcmp(isas[b].include, "arm_neon.h");
     text_addf(t, "#if %s\n#include <%s>\n#endif\n", arm ? "defined(__ARM_NEON)" : "defined(__x86_64__) || defined(__i386__)", isas[b].include);
   }

@@ -45,7 +45,10 @@ INLINE vNf vNf_fma(vNf a, vNf b, vNf c) { return _mm512_fmadd_ps(a, b, c); }
 //@ vNf_sqrt
 INLINE vNf vNf_sqrt(vNf a) { return _mm512_maskz_sqrt_ps(0xffff, a); }
 //@ vNf_$1 ; round NEAREST_INT ; floor NEG_INF ; ceil POS_INF ; trunc ZERO
-INLINE vNf vNf_$1(vNf a) { return _mm512_maskz_roundscale_ps(0xffff, a, _MM_FROUND_TO_$2 | _MM_FROUND_NO_EXC); }
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion" /* in gcc's header, without optimisation */
+INLINE vNf vNf_$1(vNf a) { return _mm512_maskz_roundscale_ps(vN_first(16), a, _MM_FROUND_TO_$2 | _MM_FROUND_NO_EXC); }
+#pragma GCC diagnostic pop
 //@ vNi_abs
 INLINE vNi vNi_abs(vNi a) { return (vNi)_mm512_maskz_abs_epi32(0xffff, (__m512i)a); }
 //@ vNm_$1 ; and & ; or | ; xor ^
