@@ -221,7 +221,8 @@ bool const_in(Onode *o, int i, const char *what) {
   if (value_is_const(v) || value_count(v) == 0) return true;
   Values inputs = {0};
   int budget = 64;
-  if (v->is_input) vec_push(o->im->arena, &inputs, v);
+  if (v->is_input)
+    vec_push(o->im->arena, &inputs, v);
   else if (!small_inputs(v, &inputs, o->im->arena, &budget))
     return onnx_refuse(o, "tensors whose size is known only at run time are not supported", "%s depends on the network's inputs", what);
   Text names = {.a = o->im->arena};

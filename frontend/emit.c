@@ -9,13 +9,14 @@
 #include <math.h>
 #include <string.h>
 
-#define FOLD_ALWAYS ((int64_t)1 << 22)   /* elements of a result worth evaluating whatever its operands */
-#define FOLD_WORK ((int64_t)1 << 27)     /* multiply-adds, roughly */
+#define FOLD_ALWAYS ((int64_t)1 << 22) /* elements of a result worth evaluating whatever its operands */
+#define FOLD_WORK ((int64_t)1 << 27)   /* multiply-adds, roughly */
 
 /* ---- limits ---- */
 
 bool check_shape(Onode *o, const Shape *s, DType dt) {
-  if (s->rank < 0 || s->rank > MAX_RANK) return onnx_refuse(o, NULL, "a tensor of %d dimensions; at most %d are supported", s->rank, MAX_RANK);
+  if (s->rank < 0 || s->rank > MAX_RANK)
+    return onnx_refuse(o, NULL, "a tensor of %d dimensions; at most %d are supported", s->rank, MAX_RANK);
   for (int i = 0; i < s->rank; i++)
     if (s->d[i].n < 0 || s->d[i].n > MAX_DIM) return onnx_refuse(o, NULL, "a tensor with a dimension of %lld", (long long)s->d[i].n);
   int64_t size = MAXI((int64_t)dt_size(dt), 1);
@@ -207,8 +208,10 @@ static Value *convert_const(Onode *o, const Value *x, DType to) {
   char *data = made_data(o, to, &x->shape);
   bool whole = !dt_is_float(x->dt) && !dt_is_float(to);
   for (int64_t i = 0, n = data ? value_count(x) : 0; i < n; i++) {
-    if (whole) data_set_i(data, to, i, data_get_i(x->data, x->dt, i));
-    else data_set_f(data, to, i, data_get_f(x->data, x->dt, i));
+    if (whole)
+      data_set_i(data, to, i, data_get_i(x->data, x->dt, i));
+    else
+      data_set_f(data, to, i, data_get_f(x->data, x->dt, i));
   }
   return emit_const(o, to, &x->shape, data);
 }
@@ -270,8 +273,10 @@ Value *emit_reduce(Onode *o, Op op, Value *x, Ints axes, bool keepdims) {
   for (int i = 0; i < axes.n; i++) reduced[axes.v[i]] = true;
   Shape s = {0};
   for (int i = 0; i < x->shape.rank; i++) {
-    if (!reduced[i]) s.d[s.rank++] = x->shape.d[i];
-    else if (keepdims) s.d[s.rank++] = dim_of(1);
+    if (!reduced[i])
+      s.d[s.rank++] = x->shape.d[i];
+    else if (keepdims)
+      s.d[s.rank++] = dim_of(1);
   }
   if (value_count(x) == 0) return emit_full(o, x->dt, &s, neutral(op, x->dt));
   if (axes.n == 0) return x;

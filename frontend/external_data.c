@@ -64,8 +64,9 @@ static int open_beneath(const External *e, Diag *diag, const Where *w, const cha
     dir = fd;
     if (fd < 0) {
       bool link = err == ELOOP || (err == ENOTDIR && !last);
-      diag_error(diag, link ? SPINEC_ERR_INPUT : SPINEC_ERR_IO, w, link ? "links are not followed: put the file itself beside the model" : NULL,
-                 "cannot open external data '%s': %s", location, strerror(err));
+      diag_error(diag, link ? SPINEC_ERR_INPUT : SPINEC_ERR_IO, w,
+                 link ? "links are not followed: put the file itself beside the model" : NULL, "cannot open external data '%s': %s",
+                 location, strerror(err));
       return -1;
     }
     at += n;
@@ -91,12 +92,16 @@ static const char *map_beneath(const External *e, Diag *diag, const Where *w, Da
   int fd = open_beneath(e, diag, w, f->location);
   if (fd < 0) return "";
   const char *why = NULL;
-  if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) why = "is no regular file";
-  else if ((uintmax_t)st.st_size > SIZE_MAX / 2) why = "is too large";
+  if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
+    why = "is no regular file";
+  else if ((uintmax_t)st.st_size > SIZE_MAX / 2)
+    why = "is too large";
   else if (st.st_size > 0) {
     f->data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (f->data == MAP_FAILED) why = "cannot be mapped";
-    else f->n = (size_t)st.st_size;
+    if (f->data == MAP_FAILED)
+      why = "cannot be mapped";
+    else
+      f->n = (size_t)st.st_size;
   }
   close(fd);
   return why;
@@ -106,7 +111,8 @@ static DataFile *open_file(External *e, Diag *diag, const Where *w, const char *
   for (int i = 0; i < e->files.n; i++)
     if (!strcmp(e->files.at[i]->location, location)) return e->files.at[i];
   if (!stays_inside(location)) {
-    diag_error(diag, SPINEC_ERR_INPUT, w, "the location must be relative and stay in the model's folder", "external data at '%.200s' is refused", location);
+    diag_error(diag, SPINEC_ERR_INPUT, w, "the location must be relative and stay in the model's folder",
+               "external data at '%.200s' is refused", location);
     return NULL;
   }
   /* Nothing that may run out of memory stands between opening the file and closing it. */
@@ -153,12 +159,13 @@ const void *external_data(External *e, Diag *diag, const Where *w, const Onnx__T
   DataFile *f = open_file(e, diag, w, location);
   if (!f) return NULL;
   if (length != bytes) {
-    diag_error(diag, SPINEC_ERR_INPUT, w, NULL, "external data of '%s' is %llu bytes, its shape needs %zu", name, (unsigned long long)length, bytes);
+    diag_error(diag, SPINEC_ERR_INPUT, w, NULL, "external data of '%s' is %llu bytes, its shape needs %zu", name,
+               (unsigned long long)length, bytes);
     return NULL;
   }
   if (offset > f->n || bytes > f->n - offset) {
-    diag_error(diag, SPINEC_ERR_INPUT, w, "is the file complete?", "external data of '%s' reaches to byte %llu of '%.200s', which has %zu", name,
-               (unsigned long long)(offset > UINT64_MAX - bytes ? UINT64_MAX : offset + bytes), location, f->n);
+    diag_error(diag, SPINEC_ERR_INPUT, w, "is the file complete?", "external data of '%s' reaches to byte %llu of '%.200s', which has %zu",
+               name, (unsigned long long)(offset > UINT64_MAX - bytes ? UINT64_MAX : offset + bytes), location, f->n);
     return NULL;
   }
   return bytes ? (const char *)f->data + offset : "";

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIELD_NODE_OVERLOAD = 8, FIELD_FUNCTION_ATTRIBUTE_PROTO = 11, FIELD_FUNCTION_OVERLOAD = 13 };   /* newer than Debian's onnx.proto */
+enum { FIELD_NODE_OVERLOAD = 8, FIELD_FUNCTION_ATTRIBUTE_PROTO = 11, FIELD_FUNCTION_OVERLOAD = 13 }; /* newer than Debian's onnx.proto */
 
 static const char *domain_of(const char *domain) { return !domain || !strcmp(domain, "ai.onnx") ? "" : domain; }
 
@@ -25,7 +25,7 @@ void import_functions(Import *im) {
   im->functions = NEW_N(im->arena, Function, m->n_functions);
   for (size_t i = 0; i < m->n_functions; i++) {
     Onnx__FunctionProto *p = m->functions[i];
-    if (name_empty(p->name)) continue;   /* nothing can call it */
+    if (name_empty(p->name)) continue; /* nothing can call it */
     Function *f = &im->functions[im->nfunctions++];
     ProtobufCMessage **defaults;
     f->proto = p;
@@ -58,8 +58,9 @@ static bool take_outputs(Onode *o, Scope *s, size_t n, const char *(*name)(const
     const char *text = name(list, (size_t)i);
     if (!wants_out(o, i)) continue;
     o->out[i] = name_empty(text) ? NULL : import_value(o->im, &w, s, text, &kind);
-    if (name_empty(text) || kind == NAME_MISSING || kind == NAME_ABSENT) return onnx_bad(o, NULL, "the body does not compute its output %d", i + 1);
-    if (kind == NAME_POISONED) o->failed = true;   /* reported inside */
+    if (name_empty(text) || kind == NAME_MISSING || kind == NAME_ABSENT)
+      return onnx_bad(o, NULL, "the body does not compute its output %d", i + 1);
+    if (kind == NAME_POISONED) o->failed = true; /* reported inside */
   }
   return !o->failed;
 }
@@ -70,7 +71,8 @@ static const char *graph_output(const void *g, size_t i) { return ((const Onnx__
 bool function_inline(Onode *o, const Function *fn) {
   const Onnx__FunctionProto *p = fn->proto;
   Import *im = o->im;
-  Frame f = {.up = o->frame, .fn = fn, .call = o->proto, .opsets = p->opset_import, .nopsets = p->n_opset_import, .depth = o->frame->depth + 1};
+  Frame f = {
+      .up = o->frame, .fn = fn, .call = o->proto, .opsets = p->opset_import, .nopsets = p->n_opset_import, .depth = o->frame->depth + 1};
   if (!p->n_opset_import) f.opsets = o->frame->opsets, f.nopsets = o->frame->nopsets;
   for (const Frame *up = o->frame; up; up = up->up)
     if (up->fn == fn) return onnx_bad(o, NULL, "the function calls itself");

@@ -15,7 +15,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-typedef struct Mapping { void *data; size_t n; } Mapping;   /* n 0: none */
+typedef struct Mapping {
+  void *data;
+  size_t n;
+} Mapping; /* n 0: none */
 
 static void unmap(void *mapping) {
   Mapping *m = mapping;
@@ -29,16 +32,21 @@ static Status map_file(const char *path, Mapping *m, Diag *diag, const char *wha
   if (fd < 0) return diag_error(diag, SPINEC_ERR_IO, &w, NULL, "cannot open: %s", strerror(errno));
   struct stat st;
   Status s = SPINEC_OK;
-  if (fstat(fd, &st) != 0) s = diag_error(diag, SPINEC_ERR_IO, &w, NULL, "cannot stat: %s", strerror(errno));
-  else if (!S_ISREG(st.st_mode)) s = diag_error(diag, SPINEC_ERR_IO, &w, NULL, "not a regular file");
-  else if (st.st_size == 0) s = diag_error(diag, SPINEC_ERR_INPUT, &w, NULL, "%s expected, the file is empty", what);
+  if (fstat(fd, &st) != 0)
+    s = diag_error(diag, SPINEC_ERR_IO, &w, NULL, "cannot stat: %s", strerror(errno));
+  else if (!S_ISREG(st.st_mode))
+    s = diag_error(diag, SPINEC_ERR_IO, &w, NULL, "not a regular file");
+  else if (st.st_size == 0)
+    s = diag_error(diag, SPINEC_ERR_INPUT, &w, NULL, "%s expected, the file is empty", what);
   else if (st.st_size > INT32_MAX)
     s = diag_error(diag, SPINEC_ERR_INPUT, &w, "keep the weights in external data", "a protobuf file must be smaller than 2 GiB");
   if (!s) {
     size_t n = (size_t)st.st_size;
     m->data = mmap(NULL, n, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (m->data == MAP_FAILED) s = diag_error(diag, SPINEC_ERR_IO, &w, NULL, "cannot map: %s", strerror(errno));
-    else posix_madvise(m->data, m->n = n, POSIX_MADV_SEQUENTIAL);
+    if (m->data == MAP_FAILED)
+      s = diag_error(diag, SPINEC_ERR_IO, &w, NULL, "cannot map: %s", strerror(errno));
+    else
+      posix_madvise(m->data, m->n = n, POSIX_MADV_SEQUENTIAL);
   }
   close(fd);
   return s;
@@ -46,7 +54,7 @@ static Status map_file(const char *path, Mapping *m, Diag *diag, const char *wha
 
 void *onnx_file_unpack(Arena *a, Diag *diag, const char *path, const ProtobufCMessageDescriptor *d, const char *what) {
   Mapping *m = NEW(a, Mapping);
-  arena_on_free(a, unmap, m);   /* unpacking may leave through the arena's Fail */
+  arena_on_free(a, unmap, m); /* unpacking may leave through the arena's Fail */
   if (map_file(path, m, diag, what)) return NULL;
   const char *why;
   size_t at, n = m->n;
@@ -89,7 +97,8 @@ Status onnx_tensor_save(const char *path, const char *name, const spinec_tensor 
   if (t->rank < 0 || t->rank > MAX_RANK || !dt_size(t->dtype))
     return diag_error(d, SPINEC_ERR_OPTION, &w, NULL, "a tensor of type %s and rank %d cannot be written", dt_name(t->dtype), t->rank);
   int64_t count = spinec_tensor_count(t);
-  if (count > INT32_MAX / (int64_t)dt_size(t->dtype)) return diag_error(d, SPINEC_ERR_OPTION, &w, NULL, "too large for an ONNX tensor file");
+  if (count > INT32_MAX / (int64_t)dt_size(t->dtype))
+    return diag_error(d, SPINEC_ERR_OPTION, &w, NULL, "too large for an ONNX tensor file");
   Onnx__TensorProto p = ONNX__TENSOR_PROTO__INIT;
   p.name = (char *)name;
   p.has_data_type = 1;
@@ -106,7 +115,7 @@ Status onnx_tensor_save(const char *path, const char *name, const spinec_tensor 
   OutFile f;
   Status s = outfile_open(&f, path, err);
   if (!s) {
-    fwrite(bytes, 1, n, f.f);   /* a short write is found by outfile_commit */
+    fwrite(bytes, 1, n, f.f); /* a short write is found by outfile_commit */
     s = outfile_commit(&f, err);
   }
   free(bytes);

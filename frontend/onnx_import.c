@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-enum { SHOWN = 200, NEWEST_IR = 13, OLDEST_IR = 3 };
+enum { SHOWN = 200, OLDEST_IR = 3 }; /* 3: the first with operator sets */
 
 bool name_empty(const char *a) { return !a || !*a; }
 bool names_equal(const char *a, const char *b) { return !strcmp(a ? a : "", b ? b : ""); }
@@ -36,10 +36,12 @@ Status import_error(Import *im, Status s, const char *hint, const char *fmt, ...
 void import_initializers(Import *im, Scope *s, const Onnx__GraphProto *g, bool inner) {
   for (size_t i = 0; i < g->n_initializer; i++) {
     const Onnx__TensorProto *t = g->initializer[i];
-    if (name_empty(t->name)) continue;   /* nothing can refer to it */
+    if (name_empty(t->name)) continue; /* nothing can refer to it */
     Name *n = scope_add(s, t->name, NAME_INIT, NULL);
-    if (n) n->init = t, n->inner = inner;
-    else import_error(im, SPINEC_ERR_INPUT, NULL, "'%s' is defined twice", shown(im, t->name));
+    if (n)
+      n->init = t, n->inner = inner;
+    else
+      import_error(im, SPINEC_ERR_INPUT, NULL, "'%s' is defined twice", shown(im, t->name));
   }
   for (size_t i = 0; i < g->n_sparse_initializer; i++) {
     const Onnx__SparseTensorProto *t = g->sparse_initializer[i];
@@ -148,9 +150,12 @@ static void define_outputs(Onode *o, bool ok) {
     Value *v = ok ? o->out[i] : NULL;
     if (ok && !v) onnx_bad(o, NULL, "this operator has no output %d", i + 1);
     Name *had = scope_find_here(o->scope, text), now = {.text = text, .kind = v ? NAME_VALUE : NAME_POISONED, .v = v};
-    if (!had) scope_add(o->scope, text, now.kind, v);
-    else if (had->missing) *had = now;   /* the order of the nodes was reported */
-    else onnx_bad(o, NULL, "'%s' is defined twice", shown(o->im, text));
+    if (!had)
+      scope_add(o->scope, text, now.kind, v);
+    else if (had->missing)
+      *had = now; /* the order of the nodes was reported */
+    else
+      onnx_bad(o, NULL, "'%s' is defined twice", shown(o->im, text));
     /* Names inside functions and branches repeat from call to call. */
     if (v && !v->name && !o->frame->up && !*o->frame->label) v->name = arena_strdup(o->im->arena, text);
   }
@@ -187,11 +192,13 @@ void import_nodes(Import *im, const Frame *f, Scope *s, Onnx__NodeProto **nodes,
 
 static bool check_model(Import *im) {
   const Onnx__ModelProto *m = im->model;
-  if (!m->graph) return import_error(im, SPINEC_ERR_INPUT, NULL, "no ONNX model: it has no graph"), false;
-  if (m->ir_version < OLDEST_IR)
-    return import_error(im, SPINEC_ERR_UNSUPPORTED, NULL, "ONNX IR version %lld; supported are %d to %d", (long long)m->ir_version, OLDEST_IR, NEWEST_IR),
-           false;
-  return true;
+  Status s = SPINEC_OK;
+  if (!m->graph)
+    s = import_error(im, SPINEC_ERR_INPUT, NULL, "no ONNX model: it has no graph");
+  else if (m->ir_version < OLDEST_IR)
+    s = import_error(im, SPINEC_ERR_UNSUPPORTED, NULL, "ONNX IR version %lld; supported are %d and later", (long long)m->ir_version,
+                     OLDEST_IR);
+  return s == SPINEC_OK;
 }
 
 Graph *onnx_import(Arena *a, Diag *d, const char *path, const ImportOptions *options) {
@@ -209,8 +216,10 @@ Graph *onnx_import(Arena *a, Diag *d, const char *path, const ImportOptions *opt
   import_initializers(&im, s, g, false);
   import_inputs(&im, s, g);
   import_nodes(&im, &top, s, g->node, g->n_node);
-  if (im.errors >= MAX_ERRORS) import_error(&im, SPINEC_ERR_INPUT, NULL, "too many errors, the rest of the model was not looked at");
-  else if (im.nodes <= MAX_NODES) import_outputs(&im, s, g);
+  if (im.errors >= MAX_ERRORS)
+    import_error(&im, SPINEC_ERR_INPUT, NULL, "too many errors, the rest of the model was not looked at");
+  else if (im.nodes <= MAX_NODES)
+    import_outputs(&im, s, g);
   if (im.errors) return NULL;
   graph_compact(im.g);
   return im.g;

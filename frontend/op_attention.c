@@ -11,10 +11,10 @@
 #include <string.h>
 
 typedef struct Attn {
-  Value *q, *k, *v, *mask, *valid;     /* q, k, v: [batch, heads, length, size] */
-  int64_t batch, heads, groups, rows, keys, past;   /* groups: key heads */
+  Value *q, *k, *v, *mask, *valid;                /* q, k, v: [batch, heads, length, size] */
+  int64_t batch, heads, groups, rows, keys, past; /* groups: key heads */
   bool causal, may_be_blind;
-  int64_t left, right;                 /* of the window; -1: unbounded */
+  int64_t left, right; /* of the window; -1: unbounded */
   DType dt;
 } Attn;
 
@@ -199,7 +199,8 @@ static Value *columns(Onode *o, Value *x, int64_t start, int64_t step, int64_t n
 /* A table of angles as [batch, 1, length, half]. */
 static Value *angles(Onode *o, Value *cache, const Shape *x, int64_t half) {
   if (has_in(o, 3)) cache = cache->shape.rank == 2 ? emit2(o, OP_Gather, &(GatherAttr){.axis = 0}, cache, o->in[3]) : NULL;
-  bool fits = cache && cache->shape.rank == 3 && cache->shape.d[0].n == x->d[0].n && cache->shape.d[1].n == x->d[2].n && cache->shape.d[2].n == half;
+  bool fits = cache && cache->shape.rank == 3 && cache->shape.d[0].n == x->d[0].n && cache->shape.d[1].n == x->d[2].n &&
+              cache->shape.d[2].n == half;
   if (!fits) {
     if (!o->failed) onnx_bad(o, NULL, "the table of angles does not fit the operand");
     return NULL;
@@ -223,8 +224,10 @@ bool onnx_rotary_embedding(Onode *o) {
   Value *im = emit2(o, OP_Add, NULL, emit2(o, OP_Mul, NULL, d, u), emit2(o, OP_Mul, NULL, c, v));
   int64_t one[] = {s.d[0].n, s.d[1].n, s.d[2].n, half, 1}, both[] = {s.d[0].n, s.d[1].n, s.d[2].n, turned};
   Value *y;
-  if (pairs) y = emit_reshape(o, emit_concat(o, (Value *[]){emit_reshape(o, re, 5, one), emit_reshape(o, im, 5, one)}, 2, 4), 4, both);
-  else y = emit_concat(o, (Value *[]){re, im}, 2, 3);
+  if (pairs)
+    y = emit_reshape(o, emit_concat(o, (Value *[]){emit_reshape(o, re, 5, one), emit_reshape(o, im, 5, one)}, 2, 4), 4, both);
+  else
+    y = emit_concat(o, (Value *[]){re, im}, 2, 3);
   if (turned < size) y = emit_concat(o, (Value *[]){y, columns(o, x, turned, 1, size - turned)}, 2, 3);
   return onnx_out(o, 0, o->in[0]->shape.rank == 4 ? y : emit_reshape_to(o, emit_transpose(o, y, perm), &o->in[0]->shape));
 }
@@ -235,7 +238,8 @@ bool onnx_causal_conv(Onode *o) {
   static const char *const activations[] = {"none", "silu", "swish", NULL};
   Value *x = o->in[0], *w = o->in[1], *past = has_in(o, 3) ? o->in[3] : NULL;
   int activation = attr_choice(o, "activation", activations, 0);
-  if (x->shape.rank != 3 || w->shape.rank != 3) return onnx_bad(o, NULL, "operands of rank %d and %d, expected 3", x->shape.rank, w->shape.rank);
+  if (x->shape.rank != 3 || w->shape.rank != 3)
+    return onnx_bad(o, NULL, "operands of rank %d and %d, expected 3", x->shape.rank, w->shape.rank);
   int64_t b = x->shape.d[0].n, c = x->shape.d[1].n, n = x->shape.d[2].n, keep = w->shape.d[2].n - 1;
   if (keep < 0) return onnx_bad(o, NULL, "the kernel has no elements");
   if (past && (past->shape.rank != 3 || past->shape.d[0].n != b || past->shape.d[1].n != c || past->shape.d[2].n != keep))

@@ -43,7 +43,8 @@ static bool weight_kernel(Onode *o, const Shape *x, const Shape *w, Ints *kernel
   for (int i = 2; i < w->rank; i++) v[i - 2] = w->d[i].n;
   *kernel = (Ints){v, w->rank - 2};
   Ints given;
-  if (attr_ints(o, "kernel_shape", &given) && !ints_equal(given, *kernel)) return onnx_bad(o, NULL, "kernel_shape differs from the weight's shape");
+  if (attr_ints(o, "kernel_shape", &given) && !ints_equal(given, *kernel))
+    return onnx_bad(o, NULL, "kernel_shape differs from the weight's shape");
   return !o->failed;
 }
 
@@ -73,7 +74,8 @@ bool onnx_conv_transpose(Onode *o) {
   bool shaped = attr_ints(o, "output_shape", &shape);
   int mode = attr_choice(o, "auto_pad", auto_pads, PADS_GIVEN);
   Ints pads = attr_ints_n(o, "pads", 2 * n, 0, -MAX_DIM, MAX_DIM), extra = attr_ints_n(o, "output_padding", n, 0, 0, MAX_DIM);
-  ConvTransposeAttr a = {.strides = attr_ints_n(o, "strides", n, 1, 1, MAX_DIM), .dilations = attr_ints_n(o, "dilations", n, 1, 1, MAX_DIM),
+  ConvTransposeAttr a = {.strides = attr_ints_n(o, "strides", n, 1, 1, MAX_DIM),
+                         .dilations = attr_ints_n(o, "dilations", n, 1, 1, MAX_DIM),
                          .group = attr_int_in(o, "group", 1, 1, MAX_DIM)};
   if (o->failed) return false;
   /* Some exporters list batch and channels too. */
@@ -87,9 +89,12 @@ bool onnx_conv_transpose(Onode *o) {
     if (kernel.v[i] < 1) return onnx_bad(o, NULL, "a kernel of size %lld", (long long)kernel.v[i]);
     if (shaped && (shape.v[i] < 1 || shape.v[i] > MAX_DIM)) return onnx_bad(o, NULL, "output_shape holds %lld", (long long)shape.v[i]);
     op[i] = extra.v[i];
-    if (shaped) pads_for(shape.v[i], natural, mode != PADS_SAME_UPPER, &p[i], &p[n + i], &op[i]);
-    else if (same) pads_for(in * s, natural, mode == PADS_SAME_LOWER, &p[i], &p[n + i], &op[i]);
-    else if (mode == PADS_GIVEN) p[i] = pads.v[i], p[n + i] = pads.v[n + i];
+    if (shaped)
+      pads_for(shape.v[i], natural, mode != PADS_SAME_UPPER, &p[i], &p[n + i], &op[i]);
+    else if (same)
+      pads_for(in * s, natural, mode == PADS_SAME_LOWER, &p[i], &p[n + i], &op[i]);
+    else if (mode == PADS_GIVEN)
+      p[i] = pads.v[i], p[n + i] = pads.v[n + i];
   }
   a.pads = (Ints){p, 2 * n};
   a.output_padding = (Ints){op, n};
@@ -144,19 +149,23 @@ bool onnx_max_unpool(Onode *o) {
   int rank = x->shape.rank, n = rank - 2;
   Ints kernel, want = {0};
   if (rank < 3) return onnx_bad(o, NULL, "the operand has rank %d, expected at least 3", rank);
-  if (!attr_ints(o, "kernel_shape", &kernel) || kernel.n != n) return !o->failed && onnx_bad(o, NULL, "kernel_shape must have %d elements", n);
+  if (!attr_ints(o, "kernel_shape", &kernel) || kernel.n != n)
+    return !o->failed && onnx_bad(o, NULL, "kernel_shape must have %d elements", n);
   Ints strides = attr_ints_n(o, "strides", n, 1, 1, MAX_DIM), pads = attr_ints_n(o, "pads", 2 * n, 0, 0, MAX_DIM);
   if (o->failed || (has_in(o, 2) && !const_ints(o, 2, "the output shape", &want))) return false;
   int64_t dims[MAX_RANK] = {x->shape.d[0].n, x->shape.d[1].n}, more[2 * MAX_RANK] = {0};
   for (int i = 0; i < n; i++) {
     dims[2 + i] = (x->shape.d[2 + i].n - 1) * strides.v[i] - pads.v[i] - pads.v[n + i] + MINI(MAXI(kernel.v[i], 0), MAX_DIM);
-    if (dims[2 + i] < 0 || dims[2 + i] > MAX_DIM) return onnx_bad(o, NULL, "the result would have a dimension of %lld", (long long)dims[2 + i]);
+    if (dims[2 + i] < 0 || dims[2 + i] > MAX_DIM)
+      return onnx_bad(o, NULL, "the result would have a dimension of %lld", (long long)dims[2 + i]);
   }
   bool larger = false;
   if (has_in(o, 2)) {
     if (want.n != rank) return onnx_bad(o, NULL, "the output shape has %d elements, expected %d", want.n, rank);
     for (int i = 0; i < rank; i++) {
-      if (want.v[i] < dims[i] || want.v[i] > MAX_DIM) return onnx_bad(o, NULL, "dimension %d of the output shape is %lld, expected at least %lld", i, (long long)want.v[i], (long long)dims[i]);
+      if (want.v[i] < dims[i] || want.v[i] > MAX_DIM)
+        return onnx_bad(o, NULL, "dimension %d of the output shape is %lld, expected at least %lld", i, (long long)want.v[i],
+                        (long long)dims[i]);
       more[rank + i] = want.v[i] - dims[i];
       larger |= more[rank + i] != 0;
     }

@@ -59,7 +59,8 @@ bool onnx_pow(Onode *o) {
 /* Before operator set 7 the slopes are one per channel, later they broadcast from the back. */
 bool onnx_prelu(Onode *o) {
   Value *x = o->in[0], *slope = o->in[1];
-  if (o->opset < 7 && slope->shape.rank == 1 && value_count(slope) > 1) slope = emit_channel(o, slope, x->shape.rank, MINI(1, x->shape.rank - 1));
+  if (o->opset < 7 && slope->shape.rank == 1 && value_count(slope) > 1)
+    slope = emit_channel(o, slope, x->shape.rank, MINI(1, x->shape.rank - 1));
   Value *y = emit2(o, OP_PRelu, NULL, x, slope);
   if (y && !shape_equal(&y->shape, &x->shape)) return onnx_bad(o, NULL, "the slope does not broadcast to the operand");
   return onnx_out(o, 0, y);
@@ -93,7 +94,8 @@ bool onnx_mean(Onode *o) {
 }
 
 bool onnx_where(Onode *o) {
-  if (o->in[1]->dt != o->in[2]->dt) return onnx_bad(o, NULL, "the two choices are of types %s and %s", dt_name(o->in[1]->dt), dt_name(o->in[2]->dt));
+  if (o->in[1]->dt != o->in[2]->dt)
+    return onnx_bad(o, NULL, "the two choices are of types %s and %s", dt_name(o->in[1]->dt), dt_name(o->in[2]->dt));
   return onnx_out(o, 0, emit3(o, OP_Where, NULL, o->in[0], o->in[1], o->in[2]));
 }
 
@@ -101,7 +103,7 @@ bool onnx_where(Onode *o) {
 
 typedef struct Parameters {
   Op op;
-  const char *alpha, *beta;   /* attribute names; NULL: none */
+  const char *alpha, *beta; /* attribute names; NULL: none */
   double alpha_default, beta_default;
 } Parameters;
 
@@ -169,7 +171,7 @@ bool onnx_clip(Onode *o) {
 
 bool onnx_cast(Onode *o) {
   Value *x = o->in[0];
-  attr_ignore(o, "saturate");     /* of 8-bit floats only */
+  attr_ignore(o, "saturate"); /* of 8-bit floats only */
   attr_ignore(o, "round_mode");
   if (!attr_given(o, "to")) return onnx_bad(o, NULL, "attribute 'to' is missing");
   const char *why;

@@ -6,29 +6,28 @@
 
 /* ---- Constant ---- */
 
-static bool from_tensor(Onode *o, const Onnx__TensorProto *t) {
-  Tensor x;
+static bool decode_value(Onode *o, Tensor *out) {
+  const Onnx__TensorProto *t = attr_tensor(o, "value");
   Where w = onode_where(o);
   if (!t) return false;
-  if (tensor_decode(o->im->arena, o->im->diag, &w, t, "value", o->im->ext, &x)) {
-    o->failed = true;
-    o->im->errors++;
-    return false;
-  }
-  return onnx_out(o, 0, emit_const(o, x.dt, &x.shape, x.data));
+  if (!tensor_decode(o->im->arena, o->im->diag, &w, t, "value", o->im->ext, out)) return true;
+  o->failed = true;
+  o->im->errors++;
+  return false;
 }
 
 bool onnx_constant(Onode *o) {
   Ints ints;
   Floats floats;
+  Tensor x;
   static const char *const refused[] = {"value_string", "value_strings", "sparse_value"};
   for (int i = 0; i < COUNTOF(refused); i++)
     if (attr_given(o, refused[i])) return onnx_refuse(o, NULL, "constants given as %s are not supported", refused[i]);
-  if (attr_given(o, "value")) return from_tensor(o, attr_tensor(o, "value"));
+  if (attr_given(o, "value")) return decode_value(o, &x) && onnx_out(o, 0, emit_const(o, x.dt, &x.shape, x.data));
   if (attr_given(o, "value_float")) return onnx_out(o, 0, emit_scalar(o, DT_F32, attr_float(o, "value_float", 0)));
   if (attr_given(o, "value_int")) {
-    int64_t x = attr_int(o, "value_int", 0);
-    return onnx_out(o, 0, emit_reshape(o, emit_i64s(o, &x, 1), 0, NULL));
+    int64_t whole = attr_int(o, "value_int", 0);
+    return onnx_out(o, 0, emit_reshape(o, emit_i64s(o, &whole, 1), 0, NULL));
   }
   if (attr_ints(o, "value_ints", &ints)) return onnx_out(o, 0, emit_i64s(o, ints.v, ints.n));
   if (attr_floats(o, "value_floats", &floats)) {
@@ -46,14 +45,10 @@ bool onnx_constant_of_shape(Onode *o) {
   if (dims.n > MAX_RANK) return onnx_refuse(o, NULL, "a shape of %d dimensions; at most %d are supported", dims.n, MAX_RANK);
   Shape s = shape_of(dims.n, dims.v);
   if (!attr_given(o, "value")) return onnx_out(o, 0, emit_full(o, DT_F32, &s, 0));
-  const Onnx__TensorProto *t = attr_tensor(o, "value");
   Tensor x;
-  Where w = onode_where(o);
-  if (!t) return false;
-  if (tensor_decode(o->im->arena, o->im->diag, &w, t, "value", o->im->ext, &x)) return o->failed = true, o->im->errors++, false;
+  if (!decode_value(o, &x)) return false;
   if (shape_count(&x.shape) != 1) return onnx_bad(o, NULL, "the value has %lld elements, expected one", (long long)shape_count(&x.shape));
-  Value *one = emit_const(o, x.dt, &(Shape){0}, x.data);
-  return onnx_out(o, 0, emit_filled(o, one, &s));
+  return onnx_out(o, 0, emit_filled(o, emit_const(o, x.dt, &(Shape){0}, x.data), &s));
 }
 
 /* ---- Range, EyeLike ---- */
@@ -71,7 +66,7 @@ bool onnx_range(Onode *o) {
   const_int(o, 0, "the start", &first);
   const_int(o, 1, "the limit", &end);
   const_int(o, 2, "the step", &step);
-  if (!dt_is_float(dt)) {   /* exactly: doubles cannot tell all integers apart */
+  if (!dt_is_float(dt)) { /* exactly: doubles cannot tell all integers apart */
     bool up = step > 0, any = up ? first < end : first > end;
     uint64_t span = !any ? 0 : up ? (uint64_t)end - (uint64_t)first : (uint64_t)first - (uint64_t)end;
     uint64_t width = up ? (uint64_t)step : -(uint64_t)step;
@@ -80,9 +75,12 @@ bool onnx_range(Onode *o) {
   Shape s = shape_of(1, &n);
   void *data = made_data(o, dt, &s);
   for (int64_t i = 0; data && i < n; i++) {
-    if (dt == DT_F32) data_set_f(data, dt, i, (double)((float)lo + (float)i * (float)by));
-    else if (dt_is_float(dt)) data_set_f(data, dt, i, lo + (double)i * by);
-    else data_set_i(data, dt, i, (int64_t)((uint64_t)first + (uint64_t)i * (uint64_t)step));
+    if (dt == DT_F32)
+      data_set_f(data, dt, i, (double)((float)lo + (float)i * (float)by));
+    else if (dt_is_float(dt))
+      data_set_f(data, dt, i, lo + (double)i * by);
+    else
+      data_set_i(data, dt, i, (int64_t)((uint64_t)first + (uint64_t)i * (uint64_t)step));
   }
   return onnx_out(o, 0, emit_const(o, dt, &s, data));
 }
@@ -125,7 +123,8 @@ bool onnx_affine_grid(Onode *o) {
   bool corners = attr_flag(o, "align_corners", false);
   if (!const_ints(o, 1, "the size", &size)) return false;
   int dims = size.n - 2;
-  if ((dims != 2 && dims != 3) || theta->shape.rank != 3 || theta->shape.d[0].n != size.v[0] || theta->shape.d[1].n != dims || theta->shape.d[2].n != dims + 1)
+  if ((dims != 2 && dims != 3) || theta->shape.rank != 3 || theta->shape.d[0].n != size.v[0] || theta->shape.d[1].n != dims ||
+      theta->shape.d[2].n != dims + 1)
     return onnx_bad(o, NULL, "the matrices do not fit the size");
   for (int i = 0; i < size.n; i++)
     if (size.v[i] < 1 || size.v[i] > MAX_DIM) return onnx_bad(o, NULL, "a size of %lld", (long long)size.v[i]);
@@ -135,7 +134,7 @@ bool onnx_affine_grid(Onode *o) {
   void *data = made_data(o, theta->dt, &s);
   for (int64_t i = 0; data && i < count; i++) {
     int64_t rest = i;
-    for (int d = 0; d < dims; d++) {   /* x first: the last dimension */
+    for (int d = 0; d < dims; d++) { /* x first: the last dimension */
       int64_t n = size.v[size.n - 1 - d], at = rest % n;
       rest /= n;
       double x = corners ? (n > 1 ? -1 + 2 * (double)at / (double)(n - 1) : 0) : (2 * (double)at + 1) / (double)n - 1;

@@ -21,9 +21,10 @@ static void slice_axis(int64_t extent, int64_t start, int64_t end, int64_t step,
 static bool slice_operands(Onode *o, Ints *starts, Ints *ends, Ints *axes, Ints *steps) {
   *axes = *steps = (Ints){0};
   if (o->opset < 10) {
-    bool ok = attr_ints(o, "starts", starts) & attr_ints(o, "ends", ends);
+    bool have_starts = attr_ints(o, "starts", starts), have_ends = attr_ints(o, "ends", ends);
     attr_ints(o, "axes", axes);
-    return (ok && !o->failed) || (!o->failed && onnx_bad(o, NULL, "starts or ends are missing"));
+    if (o->failed) return false;
+    return (have_starts && have_ends) || onnx_bad(o, NULL, "starts or ends are missing");
   }
   return const_ints(o, 1, "the list of starts", starts) && const_ints(o, 2, "the list of ends", ends) &&
          (!has_in(o, 3) || const_ints(o, 3, "the list of axes", axes)) && (!has_in(o, 4) || const_ints(o, 4, "the list of steps", steps));
@@ -41,13 +42,14 @@ bool onnx_slice(Onode *o) {
   unsigned seen = 0;
   for (int i = 0; i < starts.n; i++) {
     int axis = i;
-    if (axes.n && !axis_normalise(axes.v[i], rank, &axis)) return onnx_bad(o, NULL, "axis %lld is out of range for rank %d", (long long)axes.v[i], rank);
+    if (axes.n && !axis_normalise(axes.v[i], rank, &axis))
+      return onnx_bad(o, NULL, "axis %lld is out of range for rank %d", (long long)axes.v[i], rank);
     if (seen >> axis & 1) return onnx_bad(o, NULL, "axis %d is given twice", axis);
     seen |= 1u << axis;
     int64_t by = steps.n ? steps.v[i] : 1;
     if (by == 0) return onnx_bad(o, NULL, "a step is 0");
     slice_axis(x->shape.d[axis].n, starts.v[i], ends.v[i], by, &start[axis], &size[axis]);
-    step[axis] = size[axis] > 1 ? by : 1;   /* a step past the end means nothing */
+    step[axis] = size[axis] > 1 ? by : 1; /* a step past the end means nothing */
   }
   bool whole = true;
   for (int i = 0; i < rank; i++) whole &= step[i] == 1 && size[i] == x->shape.d[i].n;
@@ -92,7 +94,8 @@ bool onnx_split(Onode *o) {
 static bool pad_amounts(Onode *o, int rank, int64_t *out) {
   Ints pads, axes = {0};
   bool given = false;
-  if (o->opset < 11 ? !attr_ints(o, "pads", &pads) : !const_ints(o, 1, "the list of pads", &pads)) return !o->failed && onnx_bad(o, NULL, "no pads");
+  if (o->opset < 11 ? !attr_ints(o, "pads", &pads) : !const_ints(o, 1, "the list of pads", &pads))
+    return !o->failed && onnx_bad(o, NULL, "no pads");
   if (o->opset >= 18 && !axes_of(o, 3, 18, rank, &axes, &given)) return false;
   int n = given ? axes.n : rank;
   if (pads.n != 2 * n) return onnx_bad(o, NULL, "%d pads given for %d axes", pads.n, n);

@@ -44,7 +44,8 @@ bool onnx_batch_norm(Onode *o) {
   int rank = x->shape.rank;
   bool fixed = true;
   attr_ignore(o, "momentum");
-  if (o->opset < 7 && !attr_flag(o, "is_test", false)) return onnx_refuse(o, "export the model for inference", "batch normalization in training mode");
+  if (o->opset < 7 && !attr_flag(o, "is_test", false))
+    return onnx_refuse(o, "export the model for inference", "batch normalization in training mode");
   if (attr_flag(o, "training_mode", false)) return onnx_refuse(o, "export the model for inference", "batch normalization in training mode");
   if (!attr_flag(o, "spatial", true)) return onnx_refuse(o, NULL, "batch normalization with statistics for each element (spatial = 0)");
   for (int i = 1; i < o->nout; i++)
@@ -55,8 +56,10 @@ bool onnx_batch_norm(Onode *o) {
       return onnx_bad(o, NULL, "operand %d must be a list of %lld", i + 1, (long long)x->shape.d[1].n);
     fixed &= value_is_const(o->in[i]);
   }
-  if (!fixed) compute_parameters(o, &factor, &shift);
-  else if (!fold_parameters(o, &factor, &shift)) return false;
+  if (!fixed)
+    compute_parameters(o, &factor, &shift);
+  else if (!fold_parameters(o, &factor, &shift))
+    return false;
   Value *y = emit2(o, OP_Mul, NULL, x, emit_channel(o, factor, rank, 1));
   return onnx_out(o, 0, emit2(o, OP_Add, NULL, y, emit_channel(o, shift, rank, 1)));
 }
@@ -105,7 +108,8 @@ bool onnx_group_norm(Onode *o) {
   attr_ignore(o, "stash_type");
   if (rank < 2) return onnx_bad(o, NULL, "the operand has rank %d, expected at least 2", rank);
   int64_t c = x->shape.d[1].n, groups = attr_int_in(o, "num_groups", 0, 1, MAX_DIM);
-  if (o->failed || c % groups) return !o->failed && onnx_bad(o, NULL, "%lld groups do not divide %lld channels", (long long)groups, (long long)c);
+  if (o->failed || c % groups)
+    return !o->failed && onnx_bad(o, NULL, "%lld groups do not divide %lld channels", (long long)groups, (long long)c);
   bool per_group = o->opset < 21;
   if (!is_list(o, 1, per_group ? groups : c) || !is_list(o, 2, per_group ? groups : c)) return false;
   int64_t rest = c / groups * shape_count_from(&x->shape, 2);
@@ -170,8 +174,10 @@ bool onnx_lp_norm(Onode *o) {
 }
 
 bool onnx_lrn(Onode *o) {
-  LrnAttr a = {.size = attr_int_in(o, "size", 0, 1, MAX_DIM), .alpha = attr_float(o, "alpha", (double)1e-4f),
-               .beta = attr_float(o, "beta", 0.75), .bias = attr_float(o, "bias", 1)};
+  LrnAttr a = {.size = attr_int_in(o, "size", 0, 1, MAX_DIM),
+               .alpha = attr_float(o, "alpha", (double)1e-4f),
+               .beta = attr_float(o, "beta", 0.75),
+               .bias = attr_float(o, "bias", 1)};
   return onnx_out(o, 0, emit1(o, OP_Lrn, &a, o->in[0]));
 }
 

@@ -1,7 +1,8 @@
 /* op_quant.c: linear quantisation, and the integer operators that come with it.
  *
- * QuantizeLinear and DequantizeLinear become elementwise operators. Integer products are exact: the canonical Conv and MatMul add integers of
- * 8 and 16 bits up in 32; an operand with a zero point is widened to 16 bits, where the difference fits, and those without stay as they are.
+ * QuantizeLinear and DequantizeLinear become elementwise operators. Integer products are exact: the canonical Conv and MatMul add integers
+ * of 8 and 16 bits up in 32; an operand with a zero point is widened to 16 bits, where the difference fits, and those without stay as they
+ * are.
  */
 #include "import.h"
 
@@ -30,7 +31,7 @@ static Value *granular(Onode *o, Value *v, const Shape *x, int64_t axis, int64_t
   many = shape_with(&one, at + 1, block);
   flat.d[at] = dim_of(v->shape.d[at].n * block);
   v = emit_reshape_to(o, emit_expand(o, emit_reshape_to(o, v, &one), &many), &flat);
-  return emit_slice(o, v, at, 0, n);   /* the last block may be cut short */
+  return emit_slice(o, v, at, 0, n); /* the last block may be cut short */
 }
 
 static bool all_zero(const Value *v) {
@@ -62,7 +63,7 @@ bool onnx_quantize(Onode *o) {
   const Shape *s = &x->shape;
   int64_t axis = attr_int(o, "axis", 1), block = attr_int_in(o, "block_size", 0, 0, MAX_DIM);
   DType out = attr_dtype(o, "output_dtype", DT_NONE), at = attr_dtype(o, "precision", DT_NONE);
-  attr_ignore(o, "saturate");   /* of 8-bit floats only */
+  attr_ignore(o, "saturate"); /* of 8-bit floats only */
   if (o->failed) return false;
   if (zero && out && out != zero->dt) return onnx_bad(o, NULL, "output_dtype is %s, the zero point %s", dt_name(out), dt_name(zero->dt));
   if (zero) out = zero->dt;

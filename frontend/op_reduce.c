@@ -6,7 +6,10 @@
 
 #include <float.h>
 
-typedef struct Reduction { Ints axes; bool keepdims; } Reduction;
+typedef struct Reduction {
+  Ints axes;
+  bool keepdims;
+} Reduction;
 
 /* Axes are an attribute up to operator set 17 (ReduceSum: 12), an operand later; none given means all, or none if noop_with_empty_axes. */
 static bool reduction(Onode *o, Reduction *r) {
@@ -74,7 +77,8 @@ bool onnx_reduce_log_sum_exp(Onode *o) {
 }
 
 bool onnx_arg(Onode *o) {
-  ArgAttr a = {.axis = attr_axis(o, "axis", 0, o->in[0]->shape.rank), .keepdims = attr_flag(o, "keepdims", true),
+  ArgAttr a = {.axis = attr_axis(o, "axis", 0, o->in[0]->shape.rank),
+               .keepdims = attr_flag(o, "keepdims", true),
                .select_last = attr_flag(o, "select_last_index", false)};
   return onnx_out(o, 0, emit1(o, o->row->op, &a, o->in[0]));
 }

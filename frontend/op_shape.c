@@ -10,7 +10,8 @@ bool onnx_reshape(Onode *o) {
   Value *x = o->in[0];
   Ints want;
   bool zero = attr_flag(o, "allowzero", false);
-  if (o->opset < 5 ? !attr_ints(o, "shape", &want) : !const_ints(o, 1, "the target shape", &want)) return !o->failed && onnx_bad(o, NULL, "no target shape");
+  if (o->opset < 5 ? !attr_ints(o, "shape", &want) : !const_ints(o, 1, "the target shape", &want))
+    return !o->failed && onnx_bad(o, NULL, "no target shape");
   if (want.n > MAX_RANK) return onnx_refuse(o, NULL, "a target shape of %d dimensions; at most %d are supported", want.n, MAX_RANK);
   Shape s = {.rank = want.n};
   int open = -1;
@@ -45,7 +46,8 @@ bool onnx_squeeze(Onode *o) {
   bool given, drop[MAX_RANK] = {0};
   if (!axes_of(o, 1, 13, x->shape.rank, &axes, &given)) return false;
   for (int i = 0; i < axes.n; i++) {
-    if (x->shape.d[axes.v[i]].n != 1) return onnx_bad(o, NULL, "dimension %lld is %lld, not 1", (long long)axes.v[i], (long long)x->shape.d[axes.v[i]].n);
+    if (x->shape.d[axes.v[i]].n != 1)
+      return onnx_bad(o, NULL, "dimension %lld is %lld, not 1", (long long)axes.v[i], (long long)x->shape.d[axes.v[i]].n);
     drop[axes.v[i]] = true;
   }
   Shape s = {0};
@@ -59,7 +61,8 @@ bool onnx_unsqueeze(Onode *o) {
   Ints axes;
   bool given, add[MAX_RANK] = {0};
   Ints raw = {0};
-  if (o->opset < 13 ? !attr_ints(o, "axes", &raw) : !const_ints(o, 1, "the list of axes", &raw)) return !o->failed && onnx_bad(o, NULL, "no axes");
+  if (o->opset < 13 ? !attr_ints(o, "axes", &raw) : !const_ints(o, 1, "the list of axes", &raw))
+    return !o->failed && onnx_bad(o, NULL, "no axes");
   if (x->shape.rank + (int64_t)raw.n > MAX_RANK)
     return onnx_refuse(o, NULL, "a tensor of %d dimensions; at most %d are supported", x->shape.rank + raw.n, MAX_RANK);
   Shape s = {.rank = x->shape.rank + raw.n};
@@ -99,7 +102,8 @@ bool onnx_transpose(Onode *o) {
   if (o->failed || perm.n != rank) return !o->failed && onnx_bad(o, NULL, "perm has %d elements, the operand rank %d", perm.n, rank);
   unsigned seen = 0;
   for (int i = 0; i < rank; i++) {
-    if (perm.v[i] < 0 || perm.v[i] >= rank || seen >> perm.v[i] & 1) return onnx_bad(o, NULL, "perm is no permutation of 0 to %d", rank - 1);
+    if (perm.v[i] < 0 || perm.v[i] >= rank || seen >> perm.v[i] & 1)
+      return onnx_bad(o, NULL, "perm is no permutation of 0 to %d", rank - 1);
     seen |= 1u << perm.v[i];
   }
   return onnx_out(o, 0, emit_transpose(o, x, perm.v));
@@ -119,7 +123,8 @@ bool onnx_depth_to_space(Onode *o) {
   bool crd = attr_choice(o, "mode", modes, 0) == 1;
   if (!block_of(o, &b)) return false;
   int64_t n = x->shape.d[0].n, c = x->shape.d[1].n, h = x->shape.d[2].n, w = x->shape.d[3].n;
-  if (b > 46340 || c % (b * b)) return onnx_bad(o, NULL, "%lld channels do not divide into blocks of %lldx%lld", (long long)c, (long long)b, (long long)b);
+  if (b > 46340 || c % (b * b))
+    return onnx_bad(o, NULL, "%lld channels do not divide into blocks of %lldx%lld", (long long)c, (long long)b, (long long)b);
   int64_t depth = c / (b * b);
   static const int64_t perm_dcr[] = {0, 3, 4, 1, 5, 2}, perm_crd[] = {0, 1, 4, 2, 5, 3};
   Value *y = emit_reshape(o, x, 6, crd ? (int64_t[]){n, depth, b, b, h, w} : (int64_t[]){n, b, b, depth, h, w});
@@ -133,7 +138,8 @@ bool onnx_space_to_depth(Onode *o) {
   int64_t b;
   if (!block_of(o, &b)) return false;
   int64_t n = x->shape.d[0].n, c = x->shape.d[1].n, h = x->shape.d[2].n, w = x->shape.d[3].n;
-  if (b > 46340 || h % b || w % b) return onnx_bad(o, NULL, "%lldx%lld does not divide into blocks of %lldx%lld", (long long)h, (long long)w, (long long)b, (long long)b);
+  if (b > 46340 || h % b || w % b)
+    return onnx_bad(o, NULL, "%lldx%lld does not divide into blocks of %lldx%lld", (long long)h, (long long)w, (long long)b, (long long)b);
   Value *y = emit_transpose(o, emit_reshape(o, x, 6, (int64_t[]){n, c, h / b, b, w / b, b}), perm);
   return onnx_out(o, 0, emit_reshape(o, y, 4, (int64_t[]){n, c * b * b, h / b, w / b}));
 }

@@ -10,9 +10,8 @@
 #include <string.h>
 
 static const char *const modes[] = {"nearest", "linear", "cubic", NULL};
-static const char *const coords[] = {"half_pixel",    "half_pixel_symmetric", "pytorch_half_pixel",
-                                     "align_corners", "asymmetric",           "tf_crop_and_resize",
-                                     "tf_half_pixel_for_nn", NULL};
+static const char *const coords[] = {"half_pixel", "half_pixel_symmetric", "pytorch_half_pixel",   "align_corners",
+                                     "asymmetric", "tf_crop_and_resize",   "tf_half_pixel_for_nn", NULL};
 static const char *const nearest[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil", NULL};
 static const char *const policies[] = {"stretch", "not_larger", "not_smaller", NULL};
 
@@ -35,7 +34,8 @@ static bool sizes_from_scales(Onode *o, const Shape *x, Floats scales, const int
     double part = crop ? s->roi[x->rank + axis] - s->roi[axis] : 1;
     s->scale[axis] = scales.v[i];
     /* In the operand's f32, where 10 * 0.7 is 7 as exporters expect. */
-    if (!set_size(o, s, axis, crop ? floor((double)x->d[axis].n * part * scales.v[i]) : (double)floorf((float)x->d[axis].n * (float)scales.v[i])))
+    if (!set_size(o, s, axis,
+                  crop ? floor((double)x->d[axis].n * part * scales.v[i]) : (double)floorf((float)x->d[axis].n * (float)scales.v[i])))
       return false;
   }
   return true;
@@ -146,7 +146,8 @@ bool onnx_upsample(Onode *o) {
   Floats scales;
   int axes[MAX_RANK];
   a.mode = attr_choice(o, "mode", old_modes, 0) ? RESIZE_LINEAR : RESIZE_NEAREST;
-  if (o->opset < 9 ? !attr_floats(o, "scales", &scales) : !const_floats(o, 1, "the list of scales", &scales)) return !o->failed && onnx_bad(o, NULL, "no scales");
+  if (o->opset < 9 ? !attr_floats(o, "scales", &scales) : !const_floats(o, 1, "the list of scales", &scales))
+    return !o->failed && onnx_bad(o, NULL, "no scales");
   if (scales.n != x->rank) return onnx_bad(o, NULL, "%d scales given for rank %d", scales.n, x->rank);
   for (int i = 0; i < x->rank; i++) axes[i] = i, s.size[i] = x->d[i].n, s.scale[i] = 1;
   return sizes_from_scales(o, x, scales, axes, false, &s) && make_resize(o, &a, &s, false);
@@ -159,7 +160,8 @@ bool onnx_grid_sample(Onode *o) {
   static const char *const grid_modes[] = {"nearest", "linear", "cubic", "bilinear", "bicubic", NULL};
   static const char *const paddings[] = {"zeros", "border", "reflection", NULL};
   int mode = attr_choice(o, "mode", grid_modes, GRID_LINEAR);
-  GridSampleAttr a = {.mode = (GridMode)(mode > 2 ? mode - 2 : mode), .padding = (GridPad)attr_choice(o, "padding_mode", paddings, GRID_PAD_ZEROS),
+  GridSampleAttr a = {.mode = (GridMode)(mode > 2 ? mode - 2 : mode),
+                      .padding = (GridPad)attr_choice(o, "padding_mode", paddings, GRID_PAD_ZEROS),
                       .align_corners = attr_flag(o, "align_corners", false)};
   return onnx_out(o, 0, emit2(o, OP_GridSample, &a, o->in[0], emit_cast(o, o->in[1], o->in[0]->dt)));
 }
@@ -167,8 +169,10 @@ bool onnx_grid_sample(Onode *o) {
 bool onnx_roi_align(Onode *o) {
   static const char *const roi_modes[] = {"avg", "max", NULL};
   static const char *const roi_coords[] = {"half_pixel", "output_half_pixel", NULL};
-  RoiAlignAttr a = {.height = attr_int_in(o, "output_height", 1, 1, MAX_DIM), .width = attr_int_in(o, "output_width", 1, 1, MAX_DIM),
-                    .sampling_ratio = attr_int_in(o, "sampling_ratio", 0, 0, MAX_DIM), .scale = attr_float(o, "spatial_scale", 1),
+  RoiAlignAttr a = {.height = attr_int_in(o, "output_height", 1, 1, MAX_DIM),
+                    .width = attr_int_in(o, "output_width", 1, 1, MAX_DIM),
+                    .sampling_ratio = attr_int_in(o, "sampling_ratio", 0, 0, MAX_DIM),
+                    .scale = attr_float(o, "spatial_scale", 1),
                     .mode = (RoiMode)attr_choice(o, "mode", roi_modes, POOL_AVG)};
   a.half_pixel = o->opset >= 16 && attr_choice(o, "coordinate_transformation_mode", roi_coords, 0) == 0;
   return onnx_out(o, 0, emit3(o, OP_RoiAlign, &a, o->in[0], o->in[1], o->in[2]));

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ONNX_OP(name, handler, op, since, until, types, min_in, max_in, max_out)                                                       \
+#define ONNX_OP(name, handler, op, since, until, types, min_in, max_in, max_out) \
   {#name, handler, op, since, until, types, min_in, max_in, max_out, NULL},
 #define ONNX_NO(name, why) {#name, NULL, OP_COUNT, 0, 0, "", 0, 0, 0, why},
 static const OpRow rows[] = {
@@ -26,7 +26,7 @@ const char *onnx_supported_op(int i) {
 /* What a letter of OpRow.types admits. */
 static bool admits(char letter, const Value *v, const Value *first) {
   switch (letter) {
-  case '*': return true;                                       /* anything, half precision included */
+  case '*': return true; /* anything, half precision included */
   case 'a': return dt_computable(v->dt);
   case 'f': return dt_computable(v->dt) && dt_is_float(v->dt);
   case 'n': return dt_computable(v->dt) && v->dt != DT_BOOL;
@@ -61,7 +61,8 @@ bool op_types_check(Onode *o) {
   for (int i = 0; i < o->nin && last >= 0; i++) {
     char letter = r->types[MINI(i, last)];
     if (!o->in[i] || admits(letter, o->in[i], o->in[0])) continue;
-    if (letter == '=') return onnx_bad(o, NULL, "operand %d is of type %s, the first of type %s", i + 1, dt_name(o->in[i]->dt), dt_name(o->in[0]->dt));
+    if (letter == '=')
+      return onnx_bad(o, NULL, "operand %d is of type %s, the first of type %s", i + 1, dt_name(o->in[i]->dt), dt_name(o->in[0]->dt));
     return onnx_refuse(o, NULL, "operand %d is of type %s, expected %s", i + 1, dt_name(o->in[i]->dt), expected(letter));
   }
   return true;

@@ -16,7 +16,9 @@ enum { MAX_DEPTH = 100, MEMORY_FACTOR = 8 };
 
 /* ---- the walk over the wire format ---- */
 
-typedef struct Cursor { const uint8_t *at, *end; } Cursor;
+typedef struct Cursor {
+  const uint8_t *at, *end;
+} Cursor;
 
 static bool read_varint(Cursor *c, uint64_t *out) {
   uint64_t x = 0;
@@ -36,8 +38,14 @@ static bool skip(Cursor *c, uint64_t n) {
   return true;
 }
 
-typedef struct Level { const ProtobufCMessageDescriptor *d; const uint8_t *end; } Level;
-typedef struct Walk { Level at[MAX_DEPTH]; int n; } Walk;
+typedef struct Level {
+  const ProtobufCMessageDescriptor *d;
+  const uint8_t *end;
+} Level;
+typedef struct Walk {
+  Level at[MAX_DEPTH];
+  int n;
+} Walk;
 
 /* One field. On a nested message, opens a level instead of skipping it. NULL, or what is wrong. */
 static const char *walk_field(Walk *w, Cursor *c) {
@@ -80,15 +88,16 @@ static const char *walk(const ProtobufCMessageDescriptor *d, const uint8_t *data
 
 /* ---- bounded memory ---- */
 
+/* A block's bytes follow its header, which keeps malloc's alignment. */
 typedef struct Block Block;
 struct Block {
   Block *prev, *next;
   size_t size;
-  _Alignas(16) unsigned char data[];
+  size_t pad;
 };
 
 typedef struct Pool {
-  Block head;             /* of the ring of blocks */
+  Block head; /* of the ring of blocks */
   size_t used, limit;
   bool exhausted;
 } Pool;
@@ -102,18 +111,16 @@ static void *pool_alloc(void *pool, size_t size) {
     return NULL;
   }
   p->used += total;
-  b->size = total;
-  b->prev = &p->head;
-  b->next = p->head.next;
+  *b = (Block){.prev = &p->head, .next = p->head.next, .size = total};
   b->next->prev = b;
   p->head.next = b;
-  return b->data;
+  return b + 1;
 }
 
 static void pool_free(void *pool, void *x) {
   if (!x) return;
   Pool *p = pool;
-  Block *b = (Block *)((unsigned char *)x - offsetof(Block, data));
+  Block *b = (Block *)x - 1;
   b->prev->next = b->next;
   b->next->prev = b->prev;
   p->used -= b->size;

@@ -5,7 +5,7 @@
 
 struct Scope {
   Scope *outer;
-  Names index;        /* into list */
+  Names index; /* into list */
   VEC(Name) list;
 };
 

@@ -9,14 +9,17 @@
 
 #include <string.h>
 
-typedef struct Symbol { const char *name; int64_t n; } Symbol;
+typedef struct Symbol {
+  const char *name;
+  int64_t n;
+} Symbol;
 
 typedef struct Input {
   const Onnx__ValueInfoProto *info;
-  const spinec_shape_binding *shape;   /* given, or NULL */
+  const spinec_shape_binding *shape; /* given, or NULL */
   const spinec_value_binding *value;
   DType dt;
-  int position;                        /* among the inputs without an initializer */
+  int position; /* among the inputs without an initializer */
   bool ok;
 } Input;
 
@@ -26,7 +29,17 @@ typedef struct Signature {
   VEC(Input) inputs;
 } Signature;
 
-#define OPTION_ERROR(s, hint, ...) import_error((s)->im, SPINEC_ERR_OPTION, hint, __VA_ARGS__)
+/* The caller's mistake; gives false. */
+static bool option_bad(Signature *s, const char *hint, const char *fmt, ...) PRINTF_LIKE(3, 4);
+static bool option_bad(Signature *s, const char *hint, const char *fmt, ...) {
+  char text[512];
+  va_list args;
+  va_start(args, fmt);
+  vsnprintf(text, sizeof text, fmt, args);
+  va_end(args);
+  import_error(s->im, SPINEC_ERR_OPTION, hint, "%s", text);
+  return false;
+}
 
 /* ---- symbols ---- */
 
@@ -36,6 +49,7 @@ static Symbol *symbol_find(Signature *s, const char *name) {
   return NULL;
 }
 
+/* input: whose shape gives the size; NULL: the caller does. */
 static bool symbol_set(Signature *s, const char *name, int64_t n, const char *input) {
   Symbol *had = symbol_find(s, name);
   if (!had) {
@@ -43,8 +57,9 @@ static bool symbol_set(Signature *s, const char *name, int64_t n, const char *in
     return true;
   }
   if (had->n == n) return true;
-  OPTION_ERROR(s, NULL, "dimension '%s' is %lld, but input '%s' makes it %lld", shown(s->im, name), (long long)had->n, shown(s->im, input), (long long)n);
-  return false;
+  if (!input) return option_bad(s, NULL, "dimension '%s' is given twice", shown(s->im, name));
+  return option_bad(s, NULL, "dimension '%s' is %lld, but input '%s' makes it %lld", shown(s->im, name), (long long)had->n,
+                    shown(s->im, input), (long long)n);
 }
 
 static const char *dim_symbol(const Onnx__TensorShapeProto__Dimension *d) {
@@ -73,9 +88,12 @@ static void text_declared(Text *t, Import *im, const Onnx__TensorShapeProto *sha
   for (size_t i = 0; i < shape->n_dim && i < 2 * MAX_RANK; i++) {
     int64_t n;
     if (i) text_add(t, ",");
-    if (dim_symbol(shape->dim[i])) text_add(t, shown(im, dim_symbol(shape->dim[i])));
-    else if (dim_number(shape->dim[i], &n)) text_addf(t, "%lld", (long long)n);
-    else text_add(t, "?");
+    if (dim_symbol(shape->dim[i]))
+      text_add(t, shown(im, dim_symbol(shape->dim[i])));
+    else if (dim_number(shape->dim[i], &n))
+      text_addf(t, "%lld", (long long)n);
+    else
+      text_add(t, "?");
   }
   text_add(t, "]");
 }
@@ -105,17 +123,18 @@ static DType info_dtype(Import *im, const char *what, const Onnx__ValueInfoProto
   }
   DType t = onnx_dtype(info->type->tensor_type->elem_type, &why);
   if (t && dt_computable(t)) return t;
-  import_error(im, SPINEC_ERR_UNSUPPORTED, NULL, "%s '%s' has element type %s, which is not supported", what, shown(im, info->name), t ? dt_name(t) : why);
+  import_error(im, SPINEC_ERR_UNSUPPORTED, NULL, "%s '%s' has element type %s, which is not supported", what, shown(im, info->name),
+               t ? dt_name(t) : why);
   return DT_NONE;
 }
 
 static bool check_given_dims(Signature *s, const Input *in, int rank, const int64_t *dims) {
   const Onnx__TensorShapeProto *shape = declared(in->info);
   const char *name = in->info->name;
-  if (rank < 0 || rank > MAX_RANK) return OPTION_ERROR(s, NULL, "rank %d given for input '%s'", rank, shown(s->im, name)), false;
+  if (rank < 0 || rank > MAX_RANK) return option_bad(s, NULL, "rank %d given for input '%s'", rank, shown(s->im, name));
   for (int i = 0; i < rank; i++)
     if (dims[i] < 0 || dims[i] > MAX_DIM)
-      return OPTION_ERROR(s, NULL, "dimension %lld given for input '%s'", (long long)dims[i], shown(s->im, name)), false;
+      return option_bad(s, NULL, "dimension %lld given for input '%s'", (long long)dims[i], shown(s->im, name));
   if (!shape) return true;
   Text given = {.a = s->im->arena}, want = {.a = s->im->arena};
   text_shape(&given, rank, dims);
@@ -125,7 +144,7 @@ static bool check_given_dims(Signature *s, const Input *in, int rank, const int6
     int64_t n;
     fits = !dim_number(shape->dim[i], &n) || n == dims[i];
   }
-  if (!fits) return OPTION_ERROR(s, NULL, "input '%s' is declared %s, given is %s", shown(s->im, name), want.s, given.s), false;
+  if (!fits) return option_bad(s, NULL, "input '%s' is declared %s, given is %s", shown(s->im, name), want.s, given.s);
   for (int i = 0; i < rank; i++)
     if (dim_symbol(shape->dim[i]) && !symbol_set(s, dim_symbol(shape->dim[i]), dims[i], name)) return false;
   return true;
@@ -135,18 +154,19 @@ static bool check_given_value(Signature *s, const Input *in) {
   const spinec_tensor *t = &in->value->value;
   const char *name = shown(s->im, in->info->name);
   if (t->dtype != in->dt)
-    return OPTION_ERROR(s, NULL, "input '%s' is of type %s, the value given is %s", name, dt_name(in->dt), dt_name(t->dtype)), false;
+    return option_bad(s, NULL, "input '%s' is of type %s, the value given is %s", name, dt_name(in->dt), dt_name(t->dtype));
   if (!check_given_dims(s, in, t->rank, t->dims)) return false;
-  if (spinec_tensor_count(t) > MAX_TENSOR_BYTES / 8) return OPTION_ERROR(s, NULL, "the value given for input '%s' is too large", name), false;
-  return t->data || spinec_tensor_count(t) == 0 || (OPTION_ERROR(s, NULL, "the value given for input '%s' has no data", name), false);
+  if (spinec_tensor_count(t) > MAX_TENSOR_BYTES / 8) return option_bad(s, NULL, "the value given for input '%s' is too large", name);
+  return t->data || spinec_tensor_count(t) == 0 || option_bad(s, NULL, "the value given for input '%s' has no data", name);
 }
 
 static void match_options(Signature *s) {
   const spinec_load_options *l = s->im->load;
   for (int i = 0; i < l->ndims; i++) {
     if (l->dims[i].value < 0 || l->dims[i].value > MAX_DIM)
-      OPTION_ERROR(s, NULL, "dimension '%s' cannot be %lld", shown(s->im, l->dims[i].name), (long long)l->dims[i].value);
-    else symbol_set(s, l->dims[i].name, l->dims[i].value, "");
+      option_bad(s, NULL, "dimension '%s' cannot be %lld", shown(s->im, l->dims[i].name), (long long)l->dims[i].value);
+    else
+      symbol_set(s, l->dims[i].name, l->dims[i].value, NULL);
   }
   for (int k = 0; k < s->inputs.n; k++) {
     Input *in = &s->inputs.at[k];
@@ -170,17 +190,22 @@ static void check_all_used(Signature *s) {
   const spinec_load_options *l = s->im->load;
   Arena *a = s->im->arena;
   Text names = {.a = a}, symbols = {.a = a};
+  if (!l->nshapes && !l->nbind && !l->ndims) return;
   for (int i = 0; i < s->inputs.n; i++) {
     const Onnx__TensorShapeProto *shape = declared(s->inputs.at[i].info);
     text_addf(&names, "%s %s", i ? "," : "the inputs are", shown(s->im, s->inputs.at[i].info->name));
     for (size_t k = 0; shape && k < shape->n_dim; k++)
-      if (dim_symbol(shape->dim[k])) text_addf(&symbols, "%s %s", symbols.n ? "," : "its symbols are", shown(s->im, dim_symbol(shape->dim[k])));
+      if (dim_symbol(shape->dim[k]))
+        text_addf(&symbols, "%s %s", symbols.n ? "," : "its symbols are", shown(s->im, dim_symbol(shape->dim[k])));
   }
   for (int i = 0; i < l->nshapes; i++)
-    if (!l->shapes[i].name && i >= s->inputs.n) OPTION_ERROR(s, names.s, "a shape is given for input %d, which the model does not have", i);
-    else if (l->shapes[i].name && !has_input(s, l->shapes[i].name)) OPTION_ERROR(s, names.s, "a shape is given for '%s', which is no input of the model", shown(s->im, l->shapes[i].name));
+    if (!l->shapes[i].name && i >= s->inputs.n)
+      option_bad(s, names.s, "a shape is given for input %d, which the model does not have", i);
+    else if (l->shapes[i].name && !has_input(s, l->shapes[i].name))
+      option_bad(s, names.s, "a shape is given for '%s', which is no input of the model", shown(s->im, l->shapes[i].name));
   for (int i = 0; i < l->nbind; i++)
-    if (!has_input(s, l->bind[i].name)) OPTION_ERROR(s, names.s, "a value is given for '%s', which is no input of the model", shown(s->im, l->bind[i].name));
+    if (!has_input(s, l->bind[i].name))
+      option_bad(s, names.s, "a value is given for '%s', which is no input of the model", shown(s->im, l->bind[i].name));
   for (int i = 0; i < l->ndims; i++) {
     bool used = false;
     for (int k = 0; k < s->inputs.n && !used; k++) {
@@ -188,24 +213,30 @@ static void check_all_used(Signature *s) {
       for (size_t j = 0; shape && j < shape->n_dim; j++)
         if (dim_symbol(shape->dim[j]) && !strcmp(dim_symbol(shape->dim[j]), l->dims[i].name)) used = true;
     }
-    if (!used) OPTION_ERROR(s, symbols.s, "no input of the model has a dimension '%s'", shown(s->im, l->dims[i].name));
+    if (!used) option_bad(s, symbols.s, "no input of the model has a dimension '%s'", shown(s->im, l->dims[i].name));
   }
 }
 
 /* ---- shapes ---- */
 
-typedef struct Open { Text inputs, example; int n; } Open;   /* dimensions nothing gave a size to */
+typedef struct Open {
+  Text inputs, example;
+  int n;
+} Open; /* dimensions nothing gave a size to */
 
 static void note_open(Signature *s, const Input *in, Open *open) {
   const Onnx__TensorShapeProto *shape = declared(in->info);
   Text *t = &open->inputs;
   text_addf(t, "%s'%s' ", open->n++ ? ", " : "", shown(s->im, in->info->name));
-  if (shape) text_declared(t, s->im, shape);
-  else text_add(t, "(no shape)");
+  if (shape)
+    text_declared(t, s->im, shape);
+  else
+    text_add(t, "(no shape)");
   if (open->example.n) return;
   Text *e = &open->example;
   for (size_t i = 0; shape && i < shape->n_dim && !e->n; i++)
-    if (dim_symbol(shape->dim[i]) && !symbol_find(s, dim_symbol(shape->dim[i]))) text_addf(e, "--dim %s=1 or ", shown(s->im, dim_symbol(shape->dim[i])));
+    if (dim_symbol(shape->dim[i]) && !symbol_find(s, dim_symbol(shape->dim[i])))
+      text_addf(e, "--dim %s=1 or ", shown(s->im, dim_symbol(shape->dim[i])));
   text_addf(e, "--shape %s=", shown(s->im, in->info->name));
   for (size_t i = 0; shape && i < shape->n_dim && i < MAX_RANK; i++) {
     int64_t n;
@@ -216,17 +247,22 @@ static void note_open(Signature *s, const Input *in, Open *open) {
 
 /* False if a dimension is open. */
 static bool resolve(Signature *s, const Input *in, Shape *out, Open *open) {
-  if (in->value) return *out = shape_of(in->value->value.rank, in->value->value.dims), true;
-  if (in->shape) return *out = shape_of(in->shape->rank, in->shape->dims), true;
   const Onnx__TensorShapeProto *shape = declared(in->info);
+  if (in->value || in->shape) {
+    *out = in->value ? shape_of(in->value->value.rank, in->value->value.dims) : shape_of(in->shape->rank, in->shape->dims);
+    return true;
+  }
   bool all = shape != NULL;
   *out = (Shape){.rank = shape ? (int)shape->n_dim : 0};
   for (int i = 0; i < out->rank; i++) {
     const char *symbol = dim_symbol(shape->dim[i]);
     Symbol *known = symbol ? symbol_find(s, symbol) : NULL;
-    if (known) out->d[i] = dim_of(known->n);
-    else if (dim_number(shape->dim[i], &out->d[i].n)) continue;
-    else all = false;
+    if (known)
+      out->d[i] = dim_of(known->n);
+    else if (dim_number(shape->dim[i], &out->d[i].n))
+      continue;
+    else
+      all = false;
   }
   if (!all) note_open(s, in, open);
   return all;
@@ -252,8 +288,10 @@ static void add_input(Signature *s, Scope *scope, const Input *in, const Shape *
     vec_push(im->arena, &im->position, in->position);
   }
   Name *n = scope_find(scope, name);
-  if (n) *n = (Name){.text = name, .kind = NAME_VALUE, .v = v};   /* a value was given in place of the initializer */
-  else scope_add(scope, name, NAME_VALUE, v);
+  if (n)
+    *n = (Name){.text = name, .kind = NAME_VALUE, .v = v}; /* a value was given in place of the initializer */
+  else
+    scope_add(scope, name, NAME_VALUE, v);
 }
 
 static bool is_bound(const Import *im, const char *name) {
@@ -284,7 +322,8 @@ static void collect(Signature *s, Scope *scope, const Onnx__GraphProto *g) {
     in.ok = in.dt != DT_NONE;
     const Onnx__TensorShapeProto *shape = declared(in.info);
     if (in.ok && shape && shape->n_dim > MAX_RANK) {
-      import_error(im, SPINEC_ERR_UNSUPPORTED, NULL, "input '%s' has %zu dimensions, at most %d are supported", shown(im, name), shape->n_dim, MAX_RANK);
+      import_error(im, SPINEC_ERR_UNSUPPORTED, NULL, "input '%s' has %zu dimensions, at most %d are supported", shown(im, name),
+                   shape->n_dim, MAX_RANK);
       in.ok = false;
     }
     vec_push(im->arena, &s->inputs, in);
@@ -300,10 +339,14 @@ void import_inputs(Import *im, Scope *scope, const Onnx__GraphProto *g) {
   for (int i = 0; i < s.inputs.n; i++) {
     const Input *in = &s.inputs.at[i];
     Shape shape;
-    if (in->ok && resolve(&s, in, &shape, &open)) add_input(&s, scope, in, &shape);
-    else scope_add(scope, in->info->name, NAME_POISONED, NULL);
+    if (in->ok && resolve(&s, in, &shape, &open))
+      add_input(&s, scope, in, &shape);
+    else
+      scope_add(scope, in->info->name, NAME_POISONED, NULL);
   }
-  if (open.n) import_error(im, SPINEC_ERR_OPTION, open.example.s, "no size is known for dimensions of the input%s %s", open.n > 1 ? "s" : "", open.inputs.s);
+  if (open.n)
+    import_error(im, SPINEC_ERR_OPTION, open.example.s, "no size is known for dimensions of the input%s %s", open.n > 1 ? "s" : "",
+                 open.inputs.s);
 }
 
 /* ---- outputs ---- */
@@ -329,7 +372,8 @@ static void check_output(Import *im, const Onnx__ValueInfoProto *info, Value *v)
   if (!dt_computable(v->dt)) {
     import_error(im, SPINEC_ERR_UNSUPPORTED, NULL, "output '%s' has element type %s, which is not supported", name, dt_name(v->dt));
   } else if (shape && shape->n_dim != (size_t)v->shape.rank) {
-    import_error(im, SPINEC_ERR_INPUT, NULL, "output '%s' is declared with %zu dimensions but computed with %d", name, shape->n_dim, v->shape.rank);
+    import_error(im, SPINEC_ERR_INPUT, NULL, "output '%s' is declared with %zu dimensions but computed with %d", name, shape->n_dim,
+                 v->shape.rank);
   } else if (info->type && info->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE && info->type->tensor_type &&
              info->type->tensor_type->elem_type && onnx_dtype(info->type->tensor_type->elem_type, &why) != v->dt) {
     import_error(im, SPINEC_ERR_INPUT, NULL, "output '%s' is declared with element type %s but computed with %s", name,

@@ -10,13 +10,17 @@
 
 DType onnx_dtype(int64_t type, const char **why) {
   /* Of onnx.proto, from the first that has no counterpart here. */
-  static const char *const newer[] = {"float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz", "uint4", "int4",
-                                      "float4e2m1",   "float8e8m0",     "uint2",      "int2"};
+  static const char *const newer[] = {"float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz", "uint4",
+                                      "int4",         "float4e2m1",     "float8e8m0", "uint2",          "int2"};
   *why = NULL;
-  if (type == 14 || type == 15) *why = type == 14 ? "complex64" : "complex128";
-  else if (type == SPINEC_STRING) *why = "string";
-  else if (type >= 17 && type < 17 + COUNTOF(newer)) *why = newer[type - 17];
-  else if (type < 1 || type > 16) *why = type == 0 ? "undefined" : "unknown";
+  if (type == 14 || type == 15)
+    *why = type == 14 ? "complex64" : "complex128";
+  else if (type == SPINEC_STRING)
+    *why = "string";
+  else if (type >= 17 && type < 17 + COUNTOF(newer))
+    *why = newer[type - 17];
+  else if (type < 1 || type > 16)
+    *why = type == 0 ? "undefined" : "unknown";
   return *why ? DT_NONE : (DType)type;
 }
 
@@ -38,7 +42,8 @@ static Status wrong_size(const Decode *d, const char *field, size_t have, size_t
 static Status decode_shape(Decode *d) {
   const Onnx__TensorProto *t = d->t;
   if (t->n_dims > MAX_RANK)
-    return diag_error(d->diag, SPINEC_ERR_UNSUPPORTED, d->w, NULL, "tensor '%s' has %zu dimensions, at most %d are supported", d->name, t->n_dims, MAX_RANK);
+    return diag_error(d->diag, SPINEC_ERR_UNSUPPORTED, d->w, NULL, "tensor '%s' has %zu dimensions, at most %d are supported", d->name,
+                      t->n_dims, MAX_RANK);
   for (size_t i = 0; i < t->n_dims; i++)
     if (t->dims[i] < 0 || t->dims[i] > MAX_DIM)
       return diag_error(d->diag, SPINEC_ERR_INPUT, d->w, NULL, "tensor '%s' has a dimension of %lld", d->name, (long long)t->dims[i]);
@@ -73,9 +78,12 @@ static const void *from_int32(Decode *d) {
   if (size == 4) return v;
   uint8_t *c = arena_alloc(d->a, d->bytes);
   for (int64_t i = 0; i < d->count; i++) {
-    if (d->out->dt == DT_BOOL) c[i] = v[i] != 0;
-    else if (size == 1) c[i] = (uint8_t)v[i];
-    else memcpy(c + 2 * i, &(uint16_t){(uint16_t)v[i]}, 2);
+    if (d->out->dt == DT_BOOL)
+      c[i] = v[i] != 0;
+    else if (size == 1)
+      c[i] = (uint8_t)v[i];
+    else
+      memcpy(c + 2 * i, &(uint16_t){(uint16_t)v[i]}, 2);
   }
   return c;
 }
@@ -95,17 +103,32 @@ static Status decode_typed(Decode *d) {
   case SPINEC_F32: field = "float_data", n = t->n_float_data; break;
   case SPINEC_F64: field = "double_data", n = t->n_double_data; break;
   case SPINEC_I64: field = "int64_data", n = t->n_int64_data; break;
-  case SPINEC_U64: case SPINEC_U32: field = "uint64_data", n = t->n_uint64_data; break;
-  case SPINEC_I8: case SPINEC_I16: case SPINEC_I32: case SPINEC_U8: case SPINEC_U16: case SPINEC_BOOL: case SPINEC_F16: case SPINEC_BF16:
-  case SPINEC_UNDEFINED: case SPINEC_STRING: break;
+  case SPINEC_U64:
+  case SPINEC_U32: field = "uint64_data", n = t->n_uint64_data; break;
+  case SPINEC_I8:
+  case SPINEC_I16:
+  case SPINEC_I32:
+  case SPINEC_U8:
+  case SPINEC_U16:
+  case SPINEC_BOOL:
+  case SPINEC_F16:
+  case SPINEC_BF16:
+  case SPINEC_UNDEFINED:
+  case SPINEC_STRING: break;
   }
   if (n != (size_t)d->count) return wrong_size(d, field, n, (size_t)d->count);
-  if (n == 0) d->out->data = "";
-  else if (d->out->dt == DT_F32) d->out->data = t->float_data;
-  else if (d->out->dt == DT_F64) d->out->data = t->double_data;
-  else if (d->out->dt == DT_I64) d->out->data = t->int64_data;
-  else if (d->out->dt == DT_U64 || d->out->dt == DT_U32) d->out->data = from_uint64(d);
-  else d->out->data = from_int32(d);
+  if (n == 0)
+    d->out->data = "";
+  else if (d->out->dt == DT_F32)
+    d->out->data = t->float_data;
+  else if (d->out->dt == DT_F64)
+    d->out->data = t->double_data;
+  else if (d->out->dt == DT_I64)
+    d->out->data = t->int64_data;
+  else if (d->out->dt == DT_U64 || d->out->dt == DT_U32)
+    d->out->data = from_uint64(d);
+  else
+    d->out->data = from_int32(d);
   return SPINEC_OK;
 }
 
@@ -122,7 +145,8 @@ Status tensor_decode(Arena *a, Diag *diag, const Where *w, const Onnx__TensorPro
   Decode d = {.a = a, .diag = diag, .w = w, .t = t, .name = name ? name : "", .out = out};
   const char *why;
   out->dt = onnx_dtype(t->data_type, &why);
-  if (!out->dt) return diag_error(diag, SPINEC_ERR_UNSUPPORTED, w, NULL, "tensor '%s' has element type %s, which is not supported", d.name, why);
+  if (!out->dt)
+    return diag_error(diag, SPINEC_ERR_UNSUPPORTED, w, NULL, "tensor '%s' has element type %s, which is not supported", d.name, why);
   if (t->segment) return diag_error(diag, SPINEC_ERR_UNSUPPORTED, w, NULL, "tensor '%s' is split into segments", d.name);
   Status s = decode_shape(&d);
   if (s) return s;

@@ -31,7 +31,7 @@ typedef struct ModelText {
   Arena *a;
   const char *s;
   int line;
-  VEC(Onnx__GraphProto *) graphs;                 /* subgraphs, by name, made when first mentioned */
+  VEC(Onnx__GraphProto *) graphs; /* subgraphs, by name, made when first mentioned */
 } ModelText;
 
 static NORETURN void mt_fail(const ModelText *m, const char *what) {
@@ -96,7 +96,9 @@ static char *mt_name(ModelText *m) {
   return strcmp(s, "_") ? s : (char *)"";
 }
 
-static bool mt_is_number(const ModelText *m) { return strchr("-+0123456789.", *m->s) || !strncmp(m->s, "inf", 3) || !strncmp(m->s, "nan", 3); }
+static bool mt_is_number(const ModelText *m) {
+  return strchr("-+0123456789.", *m->s) || !strncmp(m->s, "inf", 3) || !strncmp(m->s, "nan", 3);
+}
 
 static double mt_number(ModelText *m, bool *integer, int64_t *whole) {
   char *end;
@@ -124,7 +126,6 @@ static int mt_type(ModelText *m) {
   if (!strncmp(s, "type", 4)) return atoi(s + 4);
   mt_fail(m, "an element type expected");
 }
-
 
 /* ---- tensors ---- */
 
@@ -170,8 +171,10 @@ static void mt_data(ModelText *m, Onnx__TensorProto *t, bool raw, const char *st
   t->uint64_data = NEW_N(m->a, uint64_t, n);
   for (int64_t i = 0; i < n && f.n; i++) {
     int k = (int)MINI(i, f.n - 1);
-    if (raw && dt_is_float(dt)) data_set_f(t->raw_data.data, dt, i, f.at[k]);
-    else if (raw) data_set_i(t->raw_data.data, dt, i, v.at[k]);
+    if (raw && dt_is_float(dt))
+      data_set_f(t->raw_data.data, dt, i, f.at[k]);
+    else if (raw)
+      data_set_i(t->raw_data.data, dt, i, v.at[k]);
     if (raw && dt == DT_BOOL) t->raw_data.data[i] = (uint8_t)v.at[k];
     uint16_t half;
     t->float_data[i] = (float)f.at[k];
@@ -186,11 +189,16 @@ static void mt_data(ModelText *m, Onnx__TensorProto *t, bool raw, const char *st
   }
   if (raw) return;
   size_t count = (size_t)n;
-  if (dt == DT_F32) t->n_float_data = count;
-  else if (dt == DT_F64) t->n_double_data = count;
-  else if (dt == DT_I64) t->n_int64_data = count;
-  else if (dt == DT_U64 || dt == DT_U32) t->n_uint64_data = count;
-  else t->n_int32_data = count;
+  if (dt == DT_F32)
+    t->n_float_data = count;
+  else if (dt == DT_F64)
+    t->n_double_data = count;
+  else if (dt == DT_I64)
+    t->n_int64_data = count;
+  else if (dt == DT_U64 || dt == DT_U32)
+    t->n_uint64_data = count;
+  else
+    t->n_int32_data = count;
 }
 
 static Onnx__TensorProto *mt_tensor_head(ModelText *m) {
@@ -222,9 +230,12 @@ static Onnx__TensorProto *mt_initializer(ModelText *m) {
   char *name = mt_name(m);
   Onnx__TensorProto *t = mt_tensor_head(m);
   t->name = name;
-  if (mt_eat(m, "external")) mt_external(m, t);
-  else if (mt_eat(m, "raw")) mt_data(m, t, true, NULL);
-  else if (!mt_eat(m, "bare")) mt_expect(m, "="), mt_data(m, t, false, NULL);
+  if (mt_eat(m, "external"))
+    mt_external(m, t);
+  else if (mt_eat(m, "raw"))
+    mt_data(m, t, true, NULL);
+  else if (!mt_eat(m, "bare"))
+    mt_expect(m, "="), mt_data(m, t, false, NULL);
   return t;
 }
 
@@ -260,11 +271,16 @@ static Onnx__ValueInfoProto *mt_value(ModelText *m) {
   if (mt_at_end(m)) return v;
   v->type = NEW(m->a, Onnx__TypeProto);
   onnx__type_proto__init(v->type);
-  if (mt_eat(m, "sequence")) v->type->value_case = ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE;
-  else if (mt_eat(m, "optional")) v->type->value_case = ONNX__TYPE_PROTO__VALUE_OPTIONAL_TYPE;
-  else if (mt_eat(m, "map")) v->type->value_case = ONNX__TYPE_PROTO__VALUE_MAP_TYPE;
-  else if (mt_eat(m, "sparse")) v->type->value_case = ONNX__TYPE_PROTO__VALUE_SPARSE_TENSOR_TYPE;
-  else v->type->value_case = ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE;
+  if (mt_eat(m, "sequence"))
+    v->type->value_case = ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE;
+  else if (mt_eat(m, "optional"))
+    v->type->value_case = ONNX__TYPE_PROTO__VALUE_OPTIONAL_TYPE;
+  else if (mt_eat(m, "map"))
+    v->type->value_case = ONNX__TYPE_PROTO__VALUE_MAP_TYPE;
+  else if (mt_eat(m, "sparse"))
+    v->type->value_case = ONNX__TYPE_PROTO__VALUE_SPARSE_TENSOR_TYPE;
+  else
+    v->type->value_case = ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE;
   Onnx__TypeProto__Tensor *t = NEW(m->a, Onnx__TypeProto__Tensor);
   onnx__type_proto__tensor__init(t);
   if (v->type->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE) {
@@ -443,16 +459,26 @@ static void mt_parts(ModelText *m, GraphParts *g) {
   for (; *m->s; mt_next_line(m)) {
     if (mt_at_end(m)) continue;
     if (mt_eat(m, "end")) return;
-    if (mt_eat(m, "ir ")) g->ir = mt_int(m);
-    else if (mt_eat(m, "opset ")) mt_opset(m, g);
-    else if (mt_eat(m, "input ")) vec_push(m->a, &g->in, mt_value(m));
-    else if (mt_eat(m, "output ")) vec_push(m->a, &g->out, mt_value(m));
-    else if (mt_eat(m, "init ")) vec_push(m->a, &g->init, mt_initializer(m));
-    else if (mt_eat(m, "sparse ")) mt_sparse(m, g);
-    else if (mt_eat(m, "node ")) vec_push(m->a, &g->nodes, mt_node(m));
-    else if (mt_eat(m, "graph ")) mt_subgraph(m);
-    else if (mt_eat(m, "function ")) mt_function(m, g);
-    else mt_fail(m, "what is this?");
+    if (mt_eat(m, "ir "))
+      g->ir = mt_int(m);
+    else if (mt_eat(m, "opset "))
+      mt_opset(m, g);
+    else if (mt_eat(m, "input "))
+      vec_push(m->a, &g->in, mt_value(m));
+    else if (mt_eat(m, "output "))
+      vec_push(m->a, &g->out, mt_value(m));
+    else if (mt_eat(m, "init "))
+      vec_push(m->a, &g->init, mt_initializer(m));
+    else if (mt_eat(m, "sparse "))
+      mt_sparse(m, g);
+    else if (mt_eat(m, "node "))
+      vec_push(m->a, &g->nodes, mt_node(m));
+    else if (mt_eat(m, "graph "))
+      mt_subgraph(m);
+    else if (mt_eat(m, "function "))
+      mt_function(m, g);
+    else
+      mt_fail(m, "what is this?");
     if (!mt_at_end(m)) mt_fail(m, "more than expected");
   }
 }

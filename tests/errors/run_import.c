@@ -6,8 +6,8 @@
  * A file is
  *   # what it shows
  *   # --shape x=1x3             options: --shape IN=AxB, --shape =AxB (by position), --dim N=2, --bind x=i64[2]{1 2}
- *   # file w.bin 64             a file of that many bytes beside the model: byte i is i; or # link NAME TARGET, # folder NAME, # truncate 20
- *   the model, see model_text.h
+ *   # file w.bin 64             a file of that many bytes beside the model: byte i is i; or # link NAME TARGET, # folder NAME, # truncate
+ * 20 the model, see model_text.h
  *   ----
  *   graph "test" { ... }        if it imports; else the messages, and a line "bind NAME POSITION" for each input to be bound
  *
@@ -31,7 +31,7 @@ typedef struct Case {
   const char *file;
   Arena *a;
   Ctx c;
-  char *input, *expected;   /* input: up to the rule, options included */
+  char *input, *expected; /* input: up to the rule, options included */
   char *dir, *model;
   size_t truncate;
   spinec_shape_binding shapes[MAX_OPTIONS];
@@ -200,8 +200,11 @@ static int run_file(const char *file) {
     a = arena_new(&f);
     spinec_compile_options opt = {.opt_level = 0, .max_threads = 1};
     Case *t = NEW(a, Case);
-    *t = (Case){.file = file, .a = a, .c = {.arena = a, .diag = d, .target = target_find("generic"), .opt = &opt, .eval = interp_eval},
-                .dir = dir, .model = arena_printf(a, "%s/model.onnx", dir)};
+    *t = (Case){.file = file,
+                .a = a,
+                .c = {.arena = a, .diag = d, .target = target_find("generic"), .opt = &opt, .eval = interp_eval},
+                .dir = dir,
+                .model = arena_printf(a, "%s/model.onnx", dir)};
     status = check(t);
   } else {
     fprintf(stderr, "%s: status %d\n", file, (int)f.status);

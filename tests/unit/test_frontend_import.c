@@ -120,7 +120,8 @@ static void weights_are_borrowed(void **state) {
   assert_non_null(big);
   write_bytes(in_folder("big.bin"), big, 4 << 20);
   free(big);
-  assert_true(import_text("input x f32[1048576]\ninit w f32[1048576] external location=big.bin\nnode Add(x, w) -> y\noutput y", weights_stay));
+  assert_true(
+      import_text("input x f32[1048576]\ninit w f32[1048576] external location=big.bin\nnode Add(x, w) -> y\noutput y", weights_stay));
 }
 
 static size_t put_varint(uint8_t *out, uint64_t x) {
@@ -132,7 +133,7 @@ static size_t put_varint(uint8_t *out, uint64_t x) {
 
 /* `depth` messages inside each other under field `tag` (GraphProto.node, NodeProto.attribute, AttributeProto.g take turns). */
 static size_t nested(uint8_t *out, int depth) {
-  static const uint8_t tags[] = {7 << 3 | 2, 1 << 3 | 2, 5 << 3 | 2, 6 << 3 | 2};   /* graph, then node, attribute, g, node, ... */
+  static const uint8_t tags[] = {7 << 3 | 2, 1 << 3 | 2, 5 << 3 | 2, 6 << 3 | 2}; /* graph, then node, attribute, g, node, ... */
   size_t n = 0;
   for (int i = depth; i > 0; i--) {
     uint8_t head[12];
@@ -172,13 +173,15 @@ static void expansion_is_bounded(void **state) {
   Text t = {.a = a};
   text_add(&t, "opset f 1\nopset 17\ninput x f32[2]\n");
   for (int i = 0; i < 40; i++)
-    text_addf(&t, "function f f%d(a) -> c\n  opset 17\n  opset f 1\n  node f%d(a) -> b domain=f\n  node f%d(b) -> c domain=f\nend\n", i, i + 1, i + 1);
+    text_addf(&t, "function f f%d(a) -> c\n  opset 17\n  opset f 1\n  node f%d(a) -> b domain=f\n  node f%d(b) -> c domain=f\nend\n", i,
+              i + 1, i + 1);
   text_add(&t, "function f f40(a) -> b\n  opset 17\n  node NonZero(a) -> b\nend\nnode f0(x) -> y domain=f\noutput y\n");
   assert_false(import_text(t.s, NULL));
   arena_free(a);
   assert_false(import_text("node ConstantOfShape(s) -> y value=u8[1]{1}\ninit s i64[4] = 1000000000\noutput y", NULL));
   assert_false(import_text("node ConstantOfShape(s) -> y value=u8[1]{1}\ninit s i64[1] = 2000000000\noutput y", NULL));
-  assert_false(import_text("node Range(z, s, o) -> y\ninit z i64[] = 0\ninit o i64[] = 1\ninit s i64[] = 9000000000000000000\noutput y", NULL));
+  assert_false(
+      import_text("node Range(z, s, o) -> y\ninit z i64[] = 0\ninit o i64[] = 1\ninit s i64[] = 9000000000000000000\noutput y", NULL));
 }
 
 /* ---- tensors ---- */
@@ -277,7 +280,7 @@ static int mutate_folder(const char *name, int rounds) {
 
 static void changed_files_never_crash(void **state) {
   (void)state;
-  assert_true(mutate_folder("import", 120) > 0);   /* some changes do not matter */
+  assert_true(mutate_folder("import", 120) > 0); /* some changes do not matter */
   mutate_folder("errors", 60);
 }
 
@@ -295,9 +298,9 @@ static int tear_down(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test(table_is_sorted),      cmocka_unit_test(weights_are_borrowed),  cmocka_unit_test(nesting_is_bounded),
-    cmocka_unit_test(memory_is_bounded),    cmocka_unit_test(expansion_is_bounded),  cmocka_unit_test(tensors_survive),
-    cmocka_unit_test(changed_files_never_crash),
+      cmocka_unit_test(table_is_sorted),           cmocka_unit_test(weights_are_borrowed), cmocka_unit_test(nesting_is_bounded),
+      cmocka_unit_test(memory_is_bounded),         cmocka_unit_test(expansion_is_bounded), cmocka_unit_test(tensors_survive),
+      cmocka_unit_test(changed_files_never_crash),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }
