@@ -62,6 +62,7 @@ static void print_float(Text *out, double f, bool single) {
     snprintf(s, sizeof s, "%.*g", digits, f);
     if (single ? strtof(s, NULL) == (float)f : strtod(s, NULL) == f) break;
   }
+  if (strchr(s, 'e') && fabs(f) < 1e7 && f == trunc(f)) snprintf(s, sizeof s, "%.0f", f);
   text_add(out, s);
   if (!strpbrk(s, ".e")) text_add(out, ".0");
 }

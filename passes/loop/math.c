@@ -60,8 +60,8 @@ static Expr *power_of_two(const Math *m, Expr *n) { return let(m, "s", as_float(
 /* The power in two factors, so that denormal results are reached and overflow is. */
 static Expr *expand_exp(const Math *m, Expr *x) {
   Expr *n, *y = exp_reduced(m, let(m, "x", clamp(m, x, -104, 89)), &n);
-  Expr *half = let(m, "n", shr(m, n, 1));
-  return mul(m, mul(m, add(m, y, num(m, 1)), power_of_two(m, half)), power_of_two(m, sub(m, n, half)));
+  Expr *half = let(m, "n", shr(m, n, 1)), *first = power_of_two(m, half), *second = power_of_two(m, sub(m, n, half));
+  return mul(m, mul(m, add(m, y, num(m, 1)), first), second);
 }
 
 /* 1 / (1 + exp(-x)). exp(-x) must overflow but what would be denormal counts as nothing: one factor, for twice the rest, does. */

@@ -197,18 +197,16 @@ static void hoist_block(Simplify *s, Block *block) {
 
 /* ---- 3. sweep ---- */
 
-static void count_expr(Simplify *s, const Expr *e, int by) {
+/* What a register's own assignments read of it does not keep it alive. */
+static void count_expr(Simplify *s, const Expr *e, const Var *self, int by) {
   if (!e) return;
-  if (e->op == X_VAR) s->uses[e->var->id] += by;
-  for (int i = 0; i < 3; i++) count_expr(s, e->a[i], by);
+  if (e->op == X_VAR && e->var != self) s->uses[e->var->id] += by;
+  for (int i = 0; i < 3; i++) count_expr(s, e->a[i], self, by);
 }
 
 static void count_stmt(Simplify *s, const Stmt *t, int by) {
-  count_expr(s, t->e, by);
-  count_expr(s, t->end, by);
-  count_expr(s, t->index, by);
-  count_expr(s, t->count, by);
-  count_expr(s, t->stride, by);
+  const Expr *const parts[] = {t->e, t->end, t->index, t->count, t->stride};
+  for (int i = 0; i < COUNTOF(parts); i++) count_expr(s, parts[i], t->kind == S_SET ? t->var : NULL, by);
 }
 
 static void count_block(Simplify *s, const Block *block) {
@@ -229,6 +227,17 @@ static bool is_dead(const Simplify *s, const Stmt *t) {
   return false;
 }
 
+/* An empty branch is never the first. */
+static void swap_branches(Simplify *s, Stmt *t) {
+  static const XOp opposite[] = {X_NE, X_EQ, X_GE, X_GT, X_LE, X_LT};
+  const Expr *e = t->e;
+  bool ordered = x_is_compare(e->op) && !dt_is_float(e->a[0]->type.dt);   /* a NaN is neither less nor not less */
+  t->e = ordered ? x_bin(&s->b, opposite[e->op - X_EQ], e->a[0], e->a[1]) : x_un(&s->b, X_NOT, t->e);
+  t->body = t->other;
+  t->other = (Block){NULL, NULL};
+  s->branches++;
+}
+
 /* Last statement first, so that what only the dead use dies with them. */
 static void sweep_block(Simplify *s, Block *block) {
   int n = 0;
@@ -246,13 +255,14 @@ static void sweep_block(Simplify *s, Block *block) {
       s->dead++;
       continue;
     }
+    if (t->kind == S_IF && !t->body.first) swap_branches(s, t);
     t->next = block->first;
     block->first = t;
     if (!block->last) block->last = t;
   }
 }
 
-/* Registers that only their own dead assignments read take another round. */
+/* Registers that only dead ones read take another round. */
 static void sweep(Simplify *s, Block *body) {
   int64_t before;
   do {
