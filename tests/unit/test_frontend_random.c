@@ -341,6 +341,24 @@ static Onnx__ModelProto *model(Arena *a, Rng *r, const OpRow *row) {
 
 static bool fold(Graph *g, Node *n, void *ctx) { return fold_node(g, n, ctx); }
 
+/* On zeros. Gives what went wrong. */
+static const char *run(Arena *a, Graph *g, Ctx *c) {
+  int64_t bytes = 0;
+  for (int i = 0; i < g->values.n; i++) bytes += (int64_t)value_bytes(g->values.at[i]);
+  if (bytes > 1 << 22) return NULL;
+  Program *p = lower_graph(g, c);
+  if (!p) return "does not lower";
+  pass_legalise(p, c);
+  pass_dedup(p, c);
+  pass_memory(p, c);
+  const void **in = NEW_N(a, const void *, p->inputs.n);
+  void **out = NEW_N(a, void *, p->outputs.n);
+  for (int i = 0; i < p->inputs.n; i++) in[i] = arena_alloc(a, (size_t)shape_count(&p->inputs.at[i].shape) * dt_size(p->inputs.at[i].dt));
+  for (int i = 0; i < p->outputs.n; i++)
+    out[i] = arena_alloc(a, (size_t)shape_count(&p->outputs.at[i].shape) * dt_size(p->outputs.at[i].dt));
+  return interp_eval(p, in, out, c->diag) ? "does not run" : NULL;
+}
+
 /* True if it imported. */
 static bool import(const char *path, const char *op, uint64_t seed) {
   Fail f;
@@ -356,6 +374,7 @@ static bool import(const char *path, const char *op, uint64_t seed) {
     ok = g != NULL;
     if (!g && !spinec_diagnostics_count(d)) fail_msg("%s, SEED=%llu: refused without a message", op, (unsigned long long)seed);
     const char *wrong = g ? graph_verify(g, a) : NULL;
+    if (g && !wrong) wrong = run(a, g, &c);
     if (wrong) fail_msg("%s, SEED=%llu: %s", op, (unsigned long long)seed, wrong);
   } else if (f.status == SPINEC_ERR_INTERNAL) {
     fail_msg("%s, SEED=%llu: %s", op, (unsigned long long)seed, spinec_diagnostics_text(d, spinec_diagnostics_count(d) - 1));
