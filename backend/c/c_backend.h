@@ -77,7 +77,7 @@ void prelude_section(CGen *g, const char *file, const char *key, Text *t);
 
 /* ---- expr.c ---- */
 void c_float(Text *t, double x, bool single);      /* a literal; INFINITY and NAN need math.h */
-void c_local_type(Text *t, Type type);             /* of a variable in a kernel */
+void c_local_type(CGen *g, Type type);            /* of a variable in a kernel */
 void c_expr(CGen *g, const Expr *e);
 /* At the start of a statement's line: e, or a less deep equivalent, with variables for its parts on lines of their own. */
 const Expr *c_flatten(CGen *g, const Expr *e);

@@ -40,7 +40,9 @@ const char *c_function(CGen *g, Type type, const char *op) {
   return arena_strdup(g->a, name);
 }
 
-void c_local_type(Text *t, Type type) {
+void c_local_type(CGen *g, Type type) {
+  Text *t = g->out;
+  if (type.lanes == 1 && type.dt == DT_BOOL) need(g->needs, "bool");
   if (type.lanes > 1) text_addf(t, "v%d%s", type.lanes, type.dt == DT_F32 ? "f" : type.dt == DT_I32 ? "i" : "m");
   else text_add(t, type.dt == DT_BOOL ? "bool" : c_type(type.dt));
 }
@@ -446,7 +448,7 @@ static const Expr *flatten(CGen *g, const Expr *e, int *height) {
   Var *v = NEW(g->a, Var);
   *v = (Var){.kind = VAR_LET, .name = arena_printf(g->a, "part_%d", g->temps++), .type = e->type, .id = g->k->vars.n};
   text_add(g->out, "const ");
-  c_local_type(g->out, v->type);
+  c_local_type(g, v->type);
   text_addf(g->out, " %s = ", v->name);
   c_expr(g, e);
   text_add(g->out, ";\n");

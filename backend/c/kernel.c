@@ -76,7 +76,7 @@ static void for_loop(CGen *g, const Uses *u, const Stmt *s) {
 static void declare(CGen *g, const Uses *u, const Stmt *s) {
   const Expr *value = c_flatten(g, s->e);
   if (s->kind == S_LET && !u->pinned[s->var->id]) text_add(g->out, "const ");
-  c_local_type(g->out, s->var->type);
+  c_local_type(g, s->var->type);
   text_addf(g->out, " %s = ", name_of(g, s->var));
   c_expr(g, value);
   text_add(g->out, ";\n");
