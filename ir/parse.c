@@ -513,8 +513,7 @@ static bool declaration(Parser *p, bool constant) {
   if (!value_label(p, &l) || !expect(p, ":") || !value_type(p, &t)) return false;
   if (t.layout.kind != LAYOUT_PLAIN) return fail(p, "inputs and constants have the plain layout");
   if (!constant) {
-    Value *v = graph_add_input(p->g, l.s, t.dt, &t.shape);
-    return define(p, l, v);
+    return define(p, l, graph_add_input(p->g, NULL, t.dt, &t.shape));
   }
   if (!expect(p, "=") || !const_data(p, &t, &data)) return false;
   return define(p, l, graph_add_const(p->g, NULL, t.dt, &t.shape, data));
@@ -522,14 +521,9 @@ static bool declaration(Parser *p, bool constant) {
 
 static bool output(Parser *p) {
   Value *v;
-  const char *at = p->s;
   if (!value_ref(p, &v)) return false;
   if (v->is_output) return fail(p, "this is an output already");
   if (!v->def) return fail(p, "an output needs a node that makes it: use Identity");
-  if (!v->name) {
-    while (*at != '%') at++;
-    v->name = arena_strndup(p->a, at + 1, (size_t)(p->s - at - 1));
-  }
   graph_add_output(p->g, v);
   return true;
 }

@@ -53,7 +53,6 @@ static bool check_value(Verify *v, int id) {
   if (x->is_input + (x->data != NULL) + (x->def != NULL) != 1)
     return bad(v, x->def, "'%s' must be one of input, constant, result of a node", name_of(x));
   if (x->is_output && !x->def) return bad(v, NULL, "output '%s' is not made by a node", name_of(x));
-  if ((x->is_input || x->is_output) && !x->name) return bad(v, x->def, "a value of the signature has no name");
   for (int i = 0; i < x->uses.n; i++) {
     Use u = x->uses.at[i];
     if (u.node->id < 0 || u.node->id >= v->g->next_node_id || v->node_by_id[u.node->id] != u.node)

@@ -262,7 +262,7 @@ static void damage(void **state) {
     case 9: f.k->data = NULL; break;
     case 10: f.act->id = 0; break;
     case 11: add->ncore = 1; break;
-    case 12: f.y->name = NULL; break;
+    case 12: f.y->def = NULL; break;
     case 13: add->next = NULL; break;
     case 14: f.g->last = add; break;
     case 15: add->id = f.act->def->id; break;

@@ -99,6 +99,10 @@ static void names_stay_apart(void **state) {
   Graph *h = graph_parse(a, NULL, "t", text);
   assert_non_null(h);
   assert_string_equal(print(h, a), text);
+  const char *unnamed = "graph \"\" {\n  input %v0: f32[2]\n  %v1: f32[2] = Neg(%v0)\n  output %v1\n}\n";
+  h = graph_parse(a, NULL, "t", unnamed);
+  assert_null(h->inputs.at[0]->name);
+  assert_string_equal(print(h, a), unnamed);
   arena_free(a);
 }
 
