@@ -6,8 +6,11 @@
  * is tested inside and nothing is written twice.
  *
  * A vector holds output channels of one pixel, in either layout; input elements are splat (depthwise: a vector of the same channels).
+ * Pixels a stride apart meet the same kernel positions one input element apart: away from the edges a few of them share each weight.
  */
 #include "ops.h"
+
+#define PIXEL_TILE 4
 
 static bool transpose_window(Graph *g, const Node *n, Window *w) {
   const ConvTransposeAttr *a = n->attr;
@@ -113,10 +116,12 @@ static Expr *weight_vector(Lower *l, const Deconv *c, const At *at, Expr *g, Exp
   return x_cast(b, c->acc, x_load(b, lower_weight(l, "w", c->weight, c->wt->dt), i, c->lanes));
 }
 
-/* One output pixel: at->c[1] is the first of its channels, k0 that channel within group g. */
-static void pixel(Lower *l, const Node *n, const Deconv *c, const At *at, Expr *g, Expr *k0) {
+/* nx output pixels, a stride apart along the last axis: at->c[1] is the first of their channels, k0 that channel within group g. */
+static void pixels(Lower *l, const Node *n, const Deconv *c, const At *at, int nx, Expr *g, Expr *k0) {
   Build *b = &l->b;
-  Var *x = lower_in(l, c->x), *acc = s_reg(b, "acc", x_num(b, type_of(c->acc, c->lanes), 0));
+  int last = at->rank - 1;
+  Var *x = lower_in(l, c->x), *acc[PIXEL_TILE];
+  for (int i = 0; i < nx; i++) acc[i] = s_reg(b, "acc", x_num(b, type_of(c->acc, c->lanes), 0));
   Expr *k[WINDOW_DIMS];
   At from = at_zero(b, at->rank);
   from.c[0] = at->c[0];
@@ -125,12 +130,48 @@ static void pixel(Lower *l, const Node *n, const Deconv *c, const At *at, Expr *
   Expr *ci = s_for_n(b, "ci", c->c);
   bool blocked = c->x->layout.kind == LAYOUT_BLOCKED;
   from.c[1] = c->depthwise ? at->c[1] : x_add(b, x_muli(b, g, c->c), ci);
-  Expr *px = x_load_as(b, c->acc, x, lower_index(l, c->x, &from, NULL), c->depthwise ? c->lanes : 1, blocked ? NULL : at->count,
-                       blocked ? 1 : value_stride(c->x, 1));
-  s_set(b, acc, x_fma(b, px, weight_vector(l, c, at, g, k0, kk, ci), x_var(b, acc)));
+  Expr *ix = s_let(b, "ix", lower_index(l, c->x, &from, NULL));
+  Expr *wv = s_let(b, "wv", weight_vector(l, c, at, g, k0, kk, ci));
+  for (int i = 0; i < nx; i++) {
+    Expr *px = x_load_as(b, c->acc, x, x_addi(b, ix, i * value_stride(c->x, last)), c->depthwise ? c->lanes : 1, blocked ? NULL : at->count,
+                         blocked ? 1 : value_stride(c->x, 1));
+    s_set(b, acc[i], x_fma(b, px, wv, x_var(b, acc[i])));
+  }
   s_end(b);
   for (int i = 0; i < c->w.rank; i++) s_end(b);
-  lower_finish(l, n, conv_scale_bias(l, c->out, c->scaled ? NULL : c->scale, c->bias, x_var(b, acc), at->c[1], c->lanes, at->count), at);
+  for (int i = 0; i < nx; i++) {
+    At to = *at;
+    to.c[last] = x_addi(b, at->c[last], i * c->w.d[last - 2].stride);
+    Expr *e = conv_scale_bias(l, c->out, c->scaled ? NULL : c->scale, c->bias, x_var(b, acc[i]), at->c[1], c->lanes, at->count);
+    lower_finish(l, n, e, &to);
+  }
+}
+
+/* A row of output pixels: tiles in the interior, where every kernel position that fits the stride meets the input, else one by one. */
+static void row(Lower *l, const Node *n, const Deconv *c, At *at, Expr *g, Expr *k0) {
+  Build *b = &l->b;
+  int last = at->rank - 1;
+  const WindowDim *d = &c->w.d[last - 2];
+  int64_t left = MAXI(d->dilation * (d->kernel - 1) - d->pad, 0), right = MINI((d->in - 1) * d->stride - d->pad + 1, d->out);
+  int64_t step = PIXEL_TILE * d->stride, tiles = right > left ? (right - left) / step : 0, end = left + tiles * step;
+  if (tiles == 0) left = end = 0;
+  if (left > 0) {
+    at->c[last] = s_for(b, "x", x_idx(b, 0), x_idx(b, left), 1);
+    pixels(l, n, c, at, 1, g, k0);
+    s_end(b);
+  }
+  if (tiles > 0) {
+    Expr *tile = s_for(b, "x", x_idx(b, left), x_idx(b, end), step);
+    at->c[last] = x_add(b, tile, s_for_n(b, "phase", d->stride));
+    pixels(l, n, c, at, PIXEL_TILE, g, k0);
+    s_end(b);
+    s_end(b);
+  }
+  if (end < d->out) {
+    at->c[last] = s_for(b, "x", x_idx(b, end), x_idx(b, d->out), 1);
+    pixels(l, n, c, at, 1, g, k0);
+    s_end(b);
+  }
 }
 
 /* [group][panels of lanes][kernel...][C / group][lanes]; depthwise: [C / lanes][kernel...][lanes]. Lanes past a group's channels hold
@@ -175,6 +216,7 @@ void lower_conv_transpose(Lower *l, const Node *n) {
   const Value *y = n->out[0];
   Deconv c = {.x = n->in[0], .wt = n->in[1], .bias = op_in(n, 2), .scale = op_in(n, 3), .group = a->group};
   if (value_count(y) == 0 || !transpose_window(l->g, n, &c.w)) return;
+  for (int i = 0; i < c.w.rank; i++) c.w.d[i].out = y->shape.d[i + 2].n;
   c.acc = acc_type(c.x->dt);
   c.out = product_type(c.x->dt);
   c.c = c.wt->shape.d[0].n / a->group;
@@ -202,9 +244,7 @@ void lower_conv_transpose(Lower *l, const Node *n) {
   at.vdim = 1;
   if (c.lanes > 1 && kg % c.lanes)
     at.count = s_let(b, "count", x_bin(b, X_MIN, x_sub(b, x_idx(b, kg), c.depthwise ? at.c[1] : k0), x_idx(b, c.lanes)));
-  at.c[rank - 1] = s_for_n(b, "x", y->shape.d[rank - 1].n);
-  pixel(l, n, &c, &at, g, k0);
-  s_end(b);
+  row(l, n, &c, &at, g, k0);
   lower_body_in_place(l, n, 0);
   lower_close(l, 2.0 * (double)value_count(c.x) * (double)c.k * (double)c.volume);
 }

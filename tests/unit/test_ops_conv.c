@@ -205,6 +205,7 @@ static bool random_case(Case *c, bool transpose) {
   random_channels(c);
   for (int i = 0; i < c->rank; i++) {
     c->in[i] = c->rank == 3 ? pick(1, 6) : pick(1, 17);
+    if (c->rank == 1) c->in[i] = pick(1, 40);
     c->kernel[i] = pick(1, c->rank == 3 ? 3 : 4);
     c->stride[i] = pick(1, 3);
     c->dil[i] = pick(1, 2);
