@@ -100,17 +100,13 @@ static void text_declared(Text *t, Import *im, const Onnx__TensorShapeProto *sha
 
 /* ---- what the caller gave ---- */
 
+/* Not a switch: which kinds there are depends on the version of onnx.proto. */
 static const char *type_name(const Onnx__TypeProto *t) {
-  switch (t->value_case) {
-  case ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE: return "a sequence";
-  case ONNX__TYPE_PROTO__VALUE_MAP_TYPE: return "a map";
-  case ONNX__TYPE_PROTO__VALUE_OPTIONAL_TYPE: return "an optional";
-  case ONNX__TYPE_PROTO__VALUE_SPARSE_TENSOR_TYPE: return "a sparse tensor";
-  case ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE: return "a tensor";
-  case ONNX__TYPE_PROTO__VALUE__NOT_SET:
-  case _ONNX__TYPE_PROTO__VALUE__CASE_IS_INT_SIZE: break;
-  }
-  return "of no type";
+  if (t->value_case == ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE) return "a sequence";
+  if (t->value_case == ONNX__TYPE_PROTO__VALUE_MAP_TYPE) return "a map";
+  if (t->value_case == ONNX__TYPE_PROTO__VALUE_OPTIONAL_TYPE) return "an optional";
+  if (t->value_case == ONNX__TYPE_PROTO__VALUE_SPARSE_TENSOR_TYPE) return "a sparse tensor";
+  return "of no type known here";
 }
 
 /* The element type of an input or output; DT_NONE after reporting. */
@@ -118,7 +114,7 @@ static DType info_dtype(Import *im, const char *what, const Onnx__ValueInfoProto
   const char *why;
   if (!info->type || info->type->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE || !info->type->tensor_type) {
     import_error(im, SPINEC_ERR_UNSUPPORTED, NULL, "%s '%s' is %s; only tensors are supported", what, shown(im, info->name),
-                 info->type ? type_name(info->type) : "of no type");
+                 info->type ? type_name(info->type) : "of no type known here");
     return DT_NONE;
   }
   DType t = onnx_dtype(info->type->tensor_type->elem_type, &why);
