@@ -7,7 +7,8 @@ bool infer_arg(Graph *g, Node *n) {
   int axis;
   if (!op_check_computable(g, n, x, "the input") || !op_axis(g, n, a->axis, x->shape.rank, &axis)) return false;
   int64_t extent = x->shape.d[axis].n;
-  if (extent < 1 || extent > INT32_MAX) REFUSE(g, n, NULL, "axis %d has %lld elements, expected 1 to %d", axis, (long long)extent, INT32_MAX);
+  if (extent < 1 || extent > INT32_MAX)
+    REFUSE(g, n, NULL, "axis %d has %lld elements, expected 1 to %d", axis, (long long)extent, INT32_MAX);
   Shape s = {0};
   for (int i = 0; i < x->shape.rank; i++) {
     if (i != axis) s.d[s.rank++] = x->shape.d[i];

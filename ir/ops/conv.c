@@ -14,7 +14,8 @@
 static bool conv_window(Graph *g, const Node *n, Window *w) {
   const ConvAttr *a = n->attr;
   const Value *x = n->in[0], *wt = n->in[1];
-  if (!op_check_rank(g, n, x, "the input", 3, MAX_RANK) || !op_check_rank(g, n, wt, "the weight", x->shape.rank, x->shape.rank)) return false;
+  int r = x->shape.rank;
+  if (!op_check_rank(g, n, x, "the input", 3, MAX_RANK) || !op_check_rank(g, n, wt, "the weight", r, r)) return false;
   int64_t kernel[MAX_RANK];
   for (int i = 2; i < wt->shape.rank; i++) kernel[i - 2] = wt->shape.d[i].n;
   return window_check(g, n, x, (Ints){kernel, wt->shape.rank - 2}, a->strides, a->pads, a->dilations, w);
@@ -42,7 +43,8 @@ bool infer_conv(Graph *g, Node *n) {
   if (a->group < 1 || c < 1 || k < 1 || c % a->group || k % a->group)
     REFUSE(g, n, NULL, "%lld groups do not divide %lld input and %lld output channels", (long long)a->group, (long long)c, (long long)k);
   if (wt->d[1].n != c / a->group)
-    REFUSE(g, n, "the weight is [output channels, input channels / group, kernel...]", "the weight %s does not fit the input %s in %lld groups",
+    REFUSE(g, n, "the weight is [output channels, input channels / group, kernel...]",
+           "the weight %s does not fit the input %s in %lld groups",
            shape_text(g->arena, wt), shape_text(g->arena, x), (long long)a->group);
   DType dt;
   if (!conv_check_operands(g, n, k, &dt)) return false;
@@ -51,7 +53,8 @@ bool infer_conv(Graph *g, Node *n) {
     const WindowDim *d = &w.d[i];
     int64_t out = window_extent(d->in, d->kernel, d->stride, d->pad, d->pad_end, d->dilation, false);
     if (out < 0)
-      REFUSE(g, n, NULL, "the kernel spans %lld positions of axis %d, the padded input has %lld", (long long)(d->dilation * (d->kernel - 1) + 1),
+      REFUSE(g, n, NULL, "the kernel spans %lld positions of axis %d, the padded input has %lld",
+             (long long)(d->dilation * (d->kernel - 1) + 1),
              i + 2, (long long)(d->in + d->pad + d->pad_end));
     s.d[i + 2] = dim_of(out);
   }

@@ -15,7 +15,8 @@
 static bool transpose_window(Graph *g, const Node *n, Window *w) {
   const ConvTransposeAttr *a = n->attr;
   const Value *x = n->in[0], *wt = n->in[1];
-  if (!op_check_rank(g, n, x, "the input", 3, MAX_RANK) || !op_check_rank(g, n, wt, "the weight", x->shape.rank, x->shape.rank)) return false;
+  int r = x->shape.rank;
+  if (!op_check_rank(g, n, x, "the input", 3, MAX_RANK) || !op_check_rank(g, n, wt, "the weight", r, r)) return false;
   int rank = x->shape.rank - 2;
   int64_t kernel[MAX_RANK], none[2 * MAX_RANK] = {0};
   for (int i = 0; i < rank; i++) kernel[i] = wt->shape.d[i + 2].n;
@@ -37,7 +38,8 @@ bool infer_conv_transpose(Graph *g, Node *n) {
   if (!transpose_window(g, n, &w)) return false;
   const Shape *x = &n->in[0]->shape, *wt = &n->in[1]->shape;
   int64_t c = x->d[1].n;
-  if (a->group < 1 || c < 1 || c % a->group) REFUSE(g, n, NULL, "%lld groups do not divide %lld input channels", (long long)a->group, (long long)c);
+  if (a->group < 1 || c < 1 || c % a->group)
+    REFUSE(g, n, NULL, "%lld groups do not divide %lld input channels", (long long)a->group, (long long)c);
   if (wt->d[0].n != c || wt->d[1].n < 1 || wt->d[1].n > EXTENT_MAX / a->group)
     REFUSE(g, n, "the weight is [input channels, output channels / group, kernel...]", "the weight %s does not fit the input %s",
            shape_text(g->arena, wt), shape_text(g->arena, x));
@@ -48,7 +50,8 @@ bool infer_conv_transpose(Graph *g, Node *n) {
   for (int i = 0; i < w.rank; i++) {
     const WindowDim *d = &w.d[i];
     if (d->in > EXTENT_MAX / d->stride) REFUSE(g, n, NULL, "the result's axis %d is too large", i + 2);
-    int64_t out = d->in < 1 ? 0 : (d->in - 1) * d->stride + a->output_padding.v[i] + d->dilation * (d->kernel - 1) + 1 - d->pad - d->pad_end;
+    int64_t span = d->dilation * (d->kernel - 1) + 1 + a->output_padding.v[i];
+    int64_t out = d->in < 1 ? 0 : (d->in - 1) * d->stride + span - d->pad - d->pad_end;
     if (out < 0 || (out == 0 && d->in > 0))
       REFUSE(g, n, NULL, "the pads %lld and %lld leave nothing of axis %d", (long long)d->pad, (long long)d->pad_end, i + 2);
     s.d[i + 2] = dim_of(out);
@@ -195,8 +198,9 @@ static void pack_weights(Lower *l, Deconv *c) {
     p.dim[3] = (PackDim){c->c, c->k * v, -1, 0};
     p.dim[4] = (PackDim){c->lanes, v, 0, 1};
   }
-  c->weight = program_add_pack(l->p, c->wt->name, &p, arena_printf(l->arena, "conv_transpose [%lld][%lld][%lld][%lld][%d]", (long long)c->group,
-                                                                   (long long)panels, (long long)v, (long long)c->c, c->lanes));
+  const char *desc = arena_printf(l->arena, "conv_transpose [%lld][%lld][%lld][%lld][%d]", (long long)c->group, (long long)panels,
+                                  (long long)v, (long long)c->c, c->lanes);
+  c->weight = program_add_pack(l->p, c->wt->name, &p, desc);
 }
 
 static int pick_lanes(const Lower *l, const Node *n, const Deconv *c) {

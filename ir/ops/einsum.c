@@ -48,7 +48,8 @@ static bool has_dots(const char *s, size_t n) { return memchr(s, '.', n) != NULL
 static bool bind_operand(Graph *g, const Node *n, Contraction *c, int i, const char *s, size_t len, int *dots) {
   const Value *v = n->in[i];
   int label[2 * MAX_RANK], named, rank = v->shape.rank;
-  if (read_term(s, len, 0, label, &named) < 0) REFUSE(g, n, "terms are letters and at most one '...'", "term %d of '%.*s' is malformed", i, (int)len, s);
+  if (read_term(s, len, 0, label, &named) < 0)
+    REFUSE(g, n, "terms are letters and at most one '...'", "term %d, '%.*s', is malformed", i, (int)len, s);
   int own = has_dots(s, len) ? rank - named : 0;
   if (own < 0 || named + own != rank)
     REFUSE(g, n, NULL, "the term '%.*s' does not fit operand %d of shape %s", (int)len, s, i, shape_text(g->arena, &v->shape));

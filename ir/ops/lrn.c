@@ -1,5 +1,5 @@
-/* ops/lrn.c: local response normalisation across channels: y = x / (bias + alpha/size * s)^beta, where s is the sum of squares of the `size`
- * channels around, floor((size-1)/2) of them before (ONNX LRN).
+/* ops/lrn.c: local response normalisation across channels: y = x / (bias + alpha/size * s)^beta, where s is the sum of squares of the
+ * `size` channels around, floor((size-1)/2) of them before (ONNX LRN).
  */
 #include "ops.h"
 

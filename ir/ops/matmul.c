@@ -21,7 +21,8 @@ bool infer_matmul(Graph *g, Node *n) {
   Dim m = a->d[a->rank - (t->trans_a ? 1 : 2)], ka = a->d[a->rank - (t->trans_a ? 2 : 1)];
   Dim kb = b->d[b->rank - (t->trans_b ? 1 : 2)], nn = b->d[b->rank - (t->trans_b ? 2 : 1)];
   if (ka.n != kb.n)
-    REFUSE(g, n, NULL, "the inner dimensions %lld and %lld of %s%s and %s%s differ", (long long)ka.n, (long long)kb.n, shape_text(g->arena, a),
+    REFUSE(g, n, NULL, "the inner dimensions %lld and %lld of %s%s and %s%s differ", (long long)ka.n, (long long)kb.n,
+           shape_text(g->arena, a),
            t->trans_a ? " (transposed)" : "", shape_text(g->arena, b), t->trans_b ? " (transposed)" : "");
   Shape ba = *a, bb = *b, s;
   ba.rank -= 2;

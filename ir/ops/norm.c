@@ -85,7 +85,8 @@ static void softmax_place(Lower *l, const At *at, void *user) {
   if (whole < r->count) write_row(l, r, x_idx(b, whole), t.lanes, x_idx(b, r->count - whole));
 }
 
-/* Picks where vectors run over x with the axes of `reduced` set apart: along them (true, *lanes along), or along dimension *vdim of the rest. */
+/* Picks where vectors run over x with the axes of `reduced` set apart: along them (true, *lanes along), or along dimension *vdim of the
+ * rest. */
 static bool pick_lanes(const Lower *l, const Node *n, const bool *reduced, int64_t inner, int *lanes, int *vdim) {
   const Value *x = n->in[0];
   int last = x->shape.rank - 1, v = op_lanes(l, n, acc_type(x->dt));

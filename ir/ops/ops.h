@@ -1,8 +1,8 @@
 /* ir/ops/ops.h: the operator families. Each file holds inference and plain lowering of a group of rows of ops.def; the plain lowering is
  * always correct, in any layout the row allows, and is what -O0 runs and every schedule of passes/lower is compared with.
  *
- * Sections, one per file:  support.c (checks, small expressions) · fold.c (sums, maxima along axes) · window.c (windows sliding over an image) ·
- * arg.c, conv.c (what other families use of them)
+ * Sections, one per file:  support.c (checks, small expressions) · fold.c (sums, maxima along axes) · window.c (windows sliding over an
+ * image) · arg.c, resize_axis.c, conv.c (what other files use of them)
  *
  * Inference trusts no attribute: what lowering relies on (positive steps, extents that multiply without overflow, axes in range) is
  * checked there and reported with node_error. Indices that come from tensors are clamped where they are read, whatever their value.
@@ -28,7 +28,8 @@
 #define REFUSE(g, n, hint, ...) return (node_error((g), (n), SPINEC_ERR_INPUT, (hint), __VA_ARGS__), false)
 
 const char *shape_text(Arena *a, const Shape *s);   /* "[1, 3, 224, 224]" */
-/* Sets type and shape of out[i]; with a body, out[0] keeps the type of the body's last step. False after reporting a shape that is too large. */
+/* Sets type and shape of out[i]; with a body, out[0] keeps the type of the body's last step. False after reporting a shape that is too
+ * large. */
 bool op_set_out(Graph *g, Node *n, int i, DType dt, const Shape *s);
 bool op_check_float(Graph *g, const Node *n, const Value *v, const char *what);        /* f16 bf16 f32 f64 */
 bool op_check_computable(Graph *g, const Node *n, const Value *v, const char *what);   /* not a string */

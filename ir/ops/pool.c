@@ -14,7 +14,8 @@ static bool pool_window(Graph *g, const Node *n, Window *w) {
   for (int i = 0; i < w->rank; i++) {
     const WindowDim *d = &w->d[i];
     if (MAXI(d->pad, d->pad_end) > d->dilation * (d->kernel - 1))
-      REFUSE(g, n, "a window may not lie in the padding alone", "the pads of axis %d are %lld and %lld, the kernel spans %lld", i + 2, (long long)d->pad,
+      REFUSE(g, n, "a window may not lie in the padding alone", "the pads of axis %d are %lld and %lld, the kernel spans %lld", i + 2,
+             (long long)d->pad,
              (long long)d->pad_end, (long long)(d->dilation * (d->kernel - 1) + 1));
   }
   return true;
@@ -32,7 +33,8 @@ bool infer_pool(Graph *g, Node *n) {
     const WindowDim *d = &w.d[i];
     int64_t out = window_extent(d->in, d->kernel, d->stride, d->pad, d->pad_end, d->dilation, a->ceil_mode);
     if (out < 0)
-      REFUSE(g, n, NULL, "the kernel spans %lld positions of axis %d, the padded input has %lld", (long long)(d->dilation * (d->kernel - 1) + 1),
+      REFUSE(g, n, NULL, "the kernel spans %lld positions of axis %d, the padded input has %lld",
+             (long long)(d->dilation * (d->kernel - 1) + 1),
              i + 2, (long long)(d->in + d->pad + d->pad_end));
     s.d[i + 2] = dim_of(out);
   }

@@ -26,7 +26,8 @@ bool infer_resize(Graph *g, Node *n) {
   Shape s = {.rank = rank};
   for (int i = 0; i < rank; i++) {
     int64_t in = x->shape.d[i].n, out = a->sizes.v[i];
-    if (!(a->scales.v[i] > 0) || !isfinite(a->scales.v[i])) REFUSE(g, n, NULL, "scales[%d] is %g, expected a positive number", i, a->scales.v[i]);
+    if (!(a->scales.v[i] > 0) || !isfinite(a->scales.v[i]))
+      REFUSE(g, n, NULL, "scales[%d] is %g, expected a positive number", i, a->scales.v[i]);
     if (in > INT32_MAX || (in < 1 && out > 0)) REFUSE(g, n, NULL, "axis %d cannot go from %lld to %lld", i, (long long)in, (long long)out);
     if (in > 0 && !resize_axis_fits(a, i, in, out)) REFUSE(g, n, NULL, "scales[%d] is %g: too far from 1", i, a->scales.v[i]);
     s.d[i] = in == out ? x->shape.d[i] : dim_of(out);
@@ -58,12 +59,13 @@ static Var *table(Lower *l, const char *name, DType dt, const void *data, int64_
   const void *source = data;
   for (int i = 0; i < l->p->weights.n; i++) {
     const Weight *w = &l->p->weights.at[i];
-    if (w->fill == weight_fill_dense && w->bytes == bytes && !strcmp(w->desc, "table") && !memcmp(w->source, data, (size_t)bytes)) source = w->source;
+    bool like = w->fill == weight_fill_dense && w->bytes == bytes && !strcmp(w->desc, "table");
+    if (like && !memcmp(w->source, data, (size_t)bytes)) source = w->source;
   }
   DenseWeight *d = NEW(l->arena, DenseWeight);
   *d = (DenseWeight){source, (size_t)bytes};
-  int buffer = program_add_weight(l->p, (Weight){.name = name, .desc = "table", .source = source, .bytes = bytes, .fill = weight_fill_dense, .ctx = d});
-  return lower_weight(l, name, buffer, dt);
+  Weight w = {.name = name, .desc = "table", .source = source, .bytes = bytes, .fill = weight_fill_dense, .ctx = d};
+  return lower_weight(l, name, program_add_weight(l->p, w), dt);
 }
 
 static void make_tables(Lower *l, Resize *r) {

@@ -162,6 +162,6 @@ void resize_axis(Arena *arena, const ResizeAttr *a, int dim, int rank, int64_t i
 
 bool resize_axis_fits(const ResizeAttr *a, int dim, int64_t in, int64_t out) {
   ResizeAxis r = {.in = in, .out = out, .scale = a->scales.v[dim]};
-  double taps = a->mode == RESIZE_NEAREST ? 1 : MINI(2 * kernel_reach(a, &r) + 2, (double)in);
-  return 2 * kernel_reach(a, &r) < 1e7 && taps * (double)out <= (double)(1 << 28) && 2 * kernel_reach(a, &r) * (double)out <= (double)(1 << 28);
+  double reach = 2 * kernel_reach(a, &r), most = (double)(1 << 28);
+  return reach < 1e7 && (a->mode == RESIZE_NEAREST || reach * (double)out <= most) && (double)out <= most && (double)in <= most;
 }

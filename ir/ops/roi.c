@@ -15,7 +15,8 @@ static bool check_common(Graph *g, Node *n, int64_t height, int64_t width, doubl
   if (!op_check_float(g, n, x, "the input") || !op_check_rank(g, n, x, "the input", 4, 4) || !op_check_float(g, n, rois, "the regions") ||
       !op_check_rank(g, n, rois, "the regions", 2, 2))
     return false;
-  if (rois->shape.d[1].n != columns) REFUSE(g, n, NULL, "the regions are %s, expected %d columns", shape_text(g->arena, &rois->shape), columns);
+  if (rois->shape.d[1].n != columns)
+    REFUSE(g, n, NULL, "the regions are %s, expected %d columns", shape_text(g->arena, &rois->shape), columns);
   for (int i = 0; i < 4; i++)
     if (x->shape.d[i].n < 1 || x->shape.d[i].n > INT32_MAX) REFUSE(g, n, NULL, "the input's shape is %s", shape_text(g->arena, &x->shape));
   if (height < 1 || width < 1 || height > INT32_MAX || width > INT32_MAX)
@@ -90,8 +91,8 @@ typedef struct Sampled { Expr *lo, *hi, *wlo, *whi, *outside; } Sampled;
 static Sampled sample_axis(Build *b, const Span *s, Expr *p, Expr *i) {
   Type t = s->start->type;
   Expr *half = x_add(b, x_cast(b, t.dt, i), x_float(b, t, 0.5));
-  Expr *v = x_add(b, x_add(b, s->start, x_mul(b, x_cast(b, t.dt, p), s->bin)), x_bin(b, X_DIV, x_mul(b, half, s->bin), x_cast(b, t.dt, s->samples)));
-  v = s_let(b, "v", v);
+  Expr *within = x_bin(b, X_DIV, x_mul(b, half, s->bin), x_cast(b, t.dt, s->samples));
+  Expr *v = s_let(b, "v", x_add(b, x_add(b, s->start, x_mul(b, x_cast(b, t.dt, p), s->bin)), within));
   Sampled o;
   o.outside = s_let(b, "outside", x_bin(b, X_OR, x_bin(b, X_LT, v, x_float(b, t, -1)), x_bin(b, X_GT, v, x_float(b, t, (double)s->n))));
   v = s_let(b, "v", x_bin(b, X_MIN, x_bin(b, X_MAX, v, x_float(b, t, 0)), x_float(b, t, (double)(s->n - 1))));
@@ -149,7 +150,8 @@ void lower_roi_align(Lower *l, const Node *n) { lower_points(l, n, "roi_align", 
 /* ---- MaxRoiPool ---- */
 
 /* Pixels [from, to) of bin p of `parts` between the rounded columns lo and hi. */
-static void bin_of(Lower *l, const Node *n, Expr *r, int lo, int hi, Expr *p, int64_t parts, int64_t pixels, DType t, Expr **from, Expr **to) {
+static void bin_of(Lower *l, const Node *n, Expr *r, int lo, int hi, Expr *p, int64_t parts, int64_t pixels, DType t, Expr **from,
+                   Expr **to) {
   const MaxRoiPoolAttr *a = n->attr;
   Build *b = &l->b;
   Type type = type_of(t, 1);

@@ -18,11 +18,12 @@ bool infer_grid_sample(Graph *g, Node *n) {
   const Value *x = n->in[0], *grid = n->in[1];
   if (!op_check_computable(g, n, x, "the input") || !op_check_float(g, n, grid, "the grid")) return false;
   if (a->mode != GRID_NEAREST && !op_check_float(g, n, x, "the input")) return false;
-  if (!op_check_rank(g, n, x, "the input", 3, 2 + SAMPLE_DIMS) || !op_check_rank(g, n, grid, "the grid", x->shape.rank, x->shape.rank)) return false;
-  int dims = x->shape.rank - 2;
+  int rank = x->shape.rank, dims = rank - 2;
+  if (!op_check_rank(g, n, x, "the input", 3, 2 + SAMPLE_DIMS) || !op_check_rank(g, n, grid, "the grid", rank, rank)) return false;
   if (a->mode == GRID_CUBIC && dims > 2) REFUSE(g, n, NULL, "cubic sampling has at most two spatial axes");
   if (grid->shape.d[dims + 1].n != dims || grid->shape.d[0].n != x->shape.d[0].n)
-    REFUSE(g, n, "the grid is [N, output extents..., spatial axes]", "the grid %s does not fit the input %s", shape_text(g->arena, &grid->shape),
+    REFUSE(g, n, "the grid is [N, output extents..., spatial axes]", "the grid %s does not fit the input %s",
+           shape_text(g->arena, &grid->shape),
            shape_text(g->arena, &x->shape));
   Shape s = {.rank = x->shape.rank, .d = {x->shape.d[0], x->shape.d[1]}};
   for (int i = 0; i < dims; i++) {

@@ -10,7 +10,8 @@ bool infer_max_unpool(Graph *g, Node *n) {
   const Value *x = n->in[0], *at = n->in[1];
   if (!op_check_computable(g, n, x, "the input") || !op_check_rank(g, n, x, "the input", 1, MAX_RANK)) return false;
   if (at->dt != DT_I64 || !shape_equal(&at->shape, &x->shape))
-    REFUSE(g, n, NULL, "the indices are %s %s, expected i64 %s", dt_name(at->dt), shape_text(g->arena, &at->shape), shape_text(g->arena, &x->shape));
+    REFUSE(g, n, NULL, "the indices are %s %s, expected i64 %s", dt_name(at->dt), shape_text(g->arena, &at->shape),
+           shape_text(g->arena, &x->shape));
   if (!op_check_ints(g, n, "the output shape", a->shape, x->shape.rank, 0, EXTENT_MAX)) return false;
   Shape s = shape_of(a->shape.n, a->shape.v);
   return op_set_out(g, n, 0, x->dt, &s);

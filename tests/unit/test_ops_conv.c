@@ -1,5 +1,5 @@
-/* Plain convolutions and transposed convolutions against their definitions, computed in double: seeded sweeps over ranks 1 to 3, odd channel
- * counts, groups, strides, dilations, asymmetric pads, layouts, constant and run-time weights, bias, scale and bodies. */
+/* Plain convolutions and transposed convolutions against their definitions, computed in double: seeded sweeps over ranks 1 to 3, odd
+ * channel counts, groups, strides, dilations, asymmetric pads, layouts, constant and run-time weights, bias, scale and bodies. */
 #include "op_test.h"
 
 typedef struct Case {
@@ -162,7 +162,8 @@ static void reference(const Case *c, const float *x, const float *w, const float
 static void run_case(const Case *c, int config) {
   int64_t nx = (int64_t)c->n * c->c * volume(c->in, c->rank), nw = (int64_t)c->c * c->k / c->group * volume(c->kernel, c->rank);
   int64_t ny = (int64_t)c->n * c->k * volume(c->out, c->rank);
-  float *x = malloc((size_t)(nx + 1) * 4), *w = malloc((size_t)(nw + 1) * 4), *bias = malloc((size_t)c->k * 4), *res = malloc((size_t)(ny + 1) * 4);
+  float *x = malloc((size_t)(nx + 1) * 4), *w = malloc((size_t)(nw + 1) * 4), *bias = malloc((size_t)c->k * 4),
+      *res = malloc((size_t)(ny + 1) * 4);
   float *want = malloc((size_t)(ny + 1) * 4);
   op_fill_f32(x, nx, 1);
   op_fill_f32(bias, c->k, 3);
@@ -250,11 +251,12 @@ static void transpose_sweep(void **state) {
 /* A few larger ones in every configuration. */
 static void conv_configs(void **state) {
   (void)state;
-  Case c = {.rank = 2, .n = 2, .c = 19, .k = 21, .group = 1, .in = {13, 15}, .kernel = {3, 3}, .stride = {1, 2}, .dil = {1, 1}, .pad = {1, 1},
+  Case c = {.rank = 2, .n = 2, .c = 19, .k = 21, .group = 1, .in = {13, 15}, .kernel = {3, 3}, .stride = {1, 2}, .dil = {1, 1},
+            .pad = {1, 1},
             .pad_end = {1, 0}, .out = {13, 7}, .bias = true, .scale = true, .constant = true, .relu = true, .residual = true};
   for (int i = 0; i < COUNTOF(op_configs); i++) run_case(&c, i);
   for (int i = 0; i < COUNTOF(op_configs); i++) {
-    c.block = c.block_in = c.block_res = getenv("SPINEC_OP_BACKEND") ? target_find("native")->lanes : op_configs[i].lanes;   /* as the schedules ask */
+    c.block = c.block_in = c.block_res = op_configs[i].lanes;
     run_case(&c, i);
   }
   Case t = {.rank = 2, .n = 1, .c = 9, .k = 18, .group = 1, .in = {7, 9}, .kernel = {4, 4}, .stride = {2, 2}, .dil = {1, 1}, .pad = {1, 1},

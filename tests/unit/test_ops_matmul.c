@@ -12,7 +12,8 @@ typedef struct Case { int batch[2], abatch[2], bbatch[2], m, n, k; bool ta, tb, 
 static void matmul_case(const Case *c, int config) {
   int na = c->abatch[0] * c->abatch[1] * c->m * c->k, nb = c->bbatch[0] * c->bbatch[1] * c->k * c->n;
   int ny = c->batch[0] * c->batch[1] * c->m * c->n;
-  float *a = malloc((size_t)na * 4 + 4), *b = malloc((size_t)nb * 4 + 4), *want = malloc((size_t)ny * 4 + 4), *bias = malloc((size_t)c->n * 4);
+  float *a = malloc((size_t)na * 4 + 4), *b = malloc((size_t)nb * 4 + 4), *want = malloc((size_t)ny * 4 + 4),
+      *bias = malloc((size_t)c->n * 4);
   op_fill_f32(a, na, 3);
   op_fill_f32(bias, c->n, 5);
   if (c->constant) opaque_fill(b, DT_F32, nb, 99);
@@ -22,15 +23,20 @@ static void matmul_case(const Case *c, int config) {
     int ia = (c->abatch[0] == 1 ? 0 : b0) * c->abatch[1] + (c->abatch[1] == 1 ? 0 : b1);
     int ib = (c->bbatch[0] == 1 ? 0 : b0) * c->bbatch[1] + (c->bbatch[1] == 1 ? 0 : b1);
     double sum = c->body ? bias[col] : 0;
-    for (int k = 0; k < c->k; k++)
-      sum += (double)a[ia * c->m * c->k + (c->ta ? k * c->m + row : row * c->k + k)] * b[ib * c->k * c->n + (c->tb ? col * c->k + k : k * c->n + col)];
+    for (int k = 0; k < c->k; k++) {
+      int at = ia * c->m * c->k + (c->ta ? k * c->m + row : row * c->k + k);
+      int bt = ib * c->k * c->n + (c->tb ? col * c->k + k : k * c->n + col);
+      sum += (double)a[at] * b[bt];
+    }
     want[i] = (float)sum;
   }
   bool flat = c->batch[0] * c->batch[1] == 1 && pick(0, 1);   /* rank 2 */
   char da[64] = "", db[64] = "";
   if (!flat) sprintf(da, "%d,%d,", c->abatch[0], c->abatch[1]), sprintf(db, "%d,%d,", c->bbatch[0], c->bbatch[1]);
-  const char *text = op_text("graph \"t\" { input %%a: f32[%s%d,%d] %s %%b: f32[%s%d,%d] %s %s %%y = MatMul(%%a, %%b%s) {trans_a=%s, trans_b=%s}%s output %%y }",
-                             da, c->ta ? c->k : c->m, c->ta ? c->m : c->k, c->constant ? "const" : "input", db, c->tb ? c->n : c->k, c->tb ? c->k : c->n,
+  const char *text = op_text("graph \"t\" { input %%a: f32[%s%d,%d] %s %%b: f32[%s%d,%d] %s %s %%y = MatMul(%%a, %%b%s) {trans_a=%s, "
+                             "trans_b=%s}%s output %%y }",
+                             da, c->ta ? c->k : c->m, c->ta ? c->m : c->k, c->constant ? "const" : "input", db, c->tb ? c->n : c->k,
+                                 c->tb ? c->k : c->n,
                              c->constant ? "= opaque 99" : "", c->body ? op_text("input %%c: f32[%d]", c->n) : "", c->body ? "; %c" : "",
                              c->ta ? "true" : "false", c->tb ? "true" : "false", c->body ? " body { %0 = Add(acc, in2) }" : "");
   const void *in[3] = {a, b, bias};
@@ -43,7 +49,8 @@ static void matmul_sweep(void **state) {
   (void)state;
   seed = 14;
   for (int i = 0; i < 2500; i++) {
-    Case c = {.m = pick(1, 20), .n = pick(1, i % 3 ? 20 : 70), .k = pick(0, 9) ? pick(1, 40) : pick(0, 2), .ta = pick(0, 1), .tb = pick(0, 1),
+    Case c = {.m = pick(1, 20), .n = pick(1, i % 3 ? 20 : 70), .k = pick(0, 9) ? pick(1, 40) : pick(0, 2), .ta = pick(0, 1),
+              .tb = pick(0, 1),
               .constant = pick(0, 1), .body = pick(0, 1)};
     if (!pick(0, 5)) c.n = 1;
     if (!pick(0, 5)) c.m = 1;
@@ -84,8 +91,10 @@ static const Sum sums[] = {
     {"ij,jk->ik", {"5,7", "7,19"}, "5,19"},     {"ij,kj->ik", {"5,33", "9,33"}, "5,9"},      {"ij,jk", {"3,4", "4,6"}, "3,6"},
     {"ii->i", {"9,9"}, "9"},                     {"ii", {"9,9"}, ""},                         {"ij->ji", {"5,21"}, "21,5"},
     {"ij->", {"5,21"}, ""},                      {"i,i->", {"37", "37"}, ""},                 {"i,j->ij", {"5", "18"}, "5,18"},
-    {"bhqd,bhkd->bhqk", {"2,3,5,17", "2,3,6,17"}, "2,3,5,6"},                                  {"...ij,...jk->...ik", {"2,3,4,5", "3,5,6"}, "2,3,4,6"},
-    {"...ii->...i", {"3,2,4,4"}, "3,2,4"},       {"i...->...", {"4,3,2"}, "3,2"},             {"ij,jk,kl->il", {"3,4", "4,5", "5,6"}, "3,6"},
+    {"bhqd,bhkd->bhqk", {"2,3,5,17", "2,3,6,17"}, "2,3,5,6"},                                  {"...ij,...jk->...ik", {"2,3,4,5", "3,5,6"},
+                                                                                                "2,3,4,6"},
+    {"...ii->...i", {"3,2,4,4"}, "3,2,4"},       {"i...->...", {"4,3,2"}, "3,2"},
+                    {"ij,jk,kl->il", {"3,4", "4,5", "5,6"}, "3,6"},
     {"ij,ij->ij", {"1,20", "4,20"}, "4,20"},     {"bij, bjk -> bik", {"3,2,5", "3,5,4"}, "3,2,4"}, {"ba", {"3,17"}, "17,3"},
     {"...,...", {"3,17", "17"}, "3,17"},         {"iij->j", {"4,4,20"}, "20"},                {"Ab,bC->CA", {"3,5", "5,7"}, "7,3"},
     {"i->i", {"1"}, "1"},                        {"ij->i", {"3,0"}, "3"},

@@ -33,7 +33,8 @@ static void softmax_case(Shape3 s, int kind, double scale, bool holes, bool body
   for (int i = 0; i < count; i++) x[i] = holes && i % 3 == 0 ? -INFINITY : (float)(x[i] * scale);
   softmax_reference(s, x, want, kind);
   for (int i = 0; body && i < count; i++) want[i] = -want[i];
-  const char *text = op_text("graph \"t\" { input %%x: f32[%d,%d,%d] %%y = %s(%%x) {axis=1}%s output %%y }", s.outer, s.n, s.inner, names[kind],
+  const char *text = op_text("graph \"t\" { input %%x: f32[%d,%d,%d] %%y = %s(%%x) {axis=1}%s output %%y }", s.outer, s.n, s.inner,
+                             names[kind],
                              body ? " body { %0 = Neg(acc) }" : "");
   op_run(text, &op_configs[config], (const void *[]){x}, (const void *[]){want}, kind == 1 ? 2e-6 : 1e-6);
   free(x), free(want);
@@ -97,7 +98,8 @@ static void normalize_case(const Norm *c, bool stats, bool body, int config) {
     sprintf(dims + strlen(dims), "%s%d", k ? "," : "", c->d[k]);
     if (c->axes >> k & 1) sprintf(axes + strlen(axes), "%s%d", *axes ? "," : "", k);
   }
-  const char *text = op_text("graph \"t\" { input %%x: f32[%s] %%y%s = Normalize(%%x) {axes=[%s], eps=1e-3, center=%s}%s output %%y%s }", dims,
+  const char *text = op_text("graph \"t\" { input %%x: f32[%s] %%y%s = Normalize(%%x) {axes=[%s], eps=1e-3, center=%s}%s output %%y%s }",
+                             dims,
                              stats ? ", %m, %s" : "", axes, c->center ? "true" : "false", body ? " body { %0 = Relu(acc) }" : "",
                              stats ? " output %m output %s" : "");
   op_run(text, &op_configs[config], (const void *[]){x}, (const void *[]){y, mean, inv}, 2e-5 * (1 + fabs(c->offset) / 10));

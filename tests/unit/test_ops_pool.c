@@ -130,7 +130,8 @@ static int pick(int lo, int hi) { return lo + (int)(op_random(&seed) % (uint32_t
 
 static bool random_case(Case *c) {
   static const int blocks[] = {0, 0, 4, 8, 16};
-  *c = (Case){.kind = (Kind)pick(0, 2), .rank = pick(0, 5) ? 2 : pick(1, 3), .n = pick(1, 3), .c = pick(1, 20), .p = pick(1, 3), .ceil = pick(0, 1),
+  *c = (Case){.kind = (Kind)pick(0, 2), .rank = pick(0, 5) ? 2 : pick(1, 3), .n = pick(1, 3), .c = pick(1, 20), .p = pick(1, 3),
+              .ceil = pick(0, 1),
               .include = pick(0, 1), .relu = !pick(0, 3), .block = blocks[pick(0, 4)]};
   c->block_out = pick(0, 2) ? c->block : blocks[pick(0, 4)];
   if (c->kind == MAX) c->indices = pick(0, 1), c->column = pick(0, 1), c->special = pick(0, 1);
@@ -170,13 +171,15 @@ static void integer_pool(void **state) {
   (void)state;
   const uint8_t u[9] = {1, 200, 3, 4, 5, 6, 255, 8, 9}, want[4] = {200, 200, 255, 9};
   const int8_t s[9] = {-1, -2, -3, -4, -5, -6, -7, -8, -9}, wants[4] = {-1, -2, -4, -5};
-  const char *f = "graph \"t\" { input %%x: %s[1,1,3,3] %%y = MaxPool(%%x) {kernel=[2,2], strides=[1,1], pads=[0,0,0,0], dilations=[1,1]} output %%y }";
+  const char *f = "graph \"t\" { input %%x: %s[1,1,3,3] %%y = MaxPool(%%x) {kernel=[2,2], strides=[1,1], pads=[0,0,0,0], dilations=[1,1]} "
+                  "output %%y }";
   op_check(op_text(f, "u8"), (const void *[]){u}, (const void *[]){want}, 0);
   op_check(op_text(f, "i8"), (const void *[]){s}, (const void *[]){wants}, 0);
   /* Padding never wins, not even over the smallest number. */
   const int8_t low[1] = {-128};
   const int8_t lows[4] = {-128, -128, -128, -128};
-  op_check("graph \"t\" { input %x: i8[1,1,1,1] %y = MaxPool(%x) {kernel=[2,2], strides=[1,1], pads=[1,1,1,1], dilations=[1,1]} output %y }",
+  op_check("graph \"t\" { input %x: i8[1,1,1,1] %y = MaxPool(%x) {kernel=[2,2], strides=[1,1], pads=[1,1,1,1], dilations=[1,1]} output %y "
+           "}",
            (const void *[]){low}, (const void *[]){lows}, 0);
   double d[3] = {1, 2, 4}, mean[2] = {1.5, 3};
   op_check("graph \"t\" { input %x: f64[1,1,3] %y = AveragePool(%x) {kernel=[2], strides=[1], pads=[0,0], dilations=[1]} output %y }",
@@ -190,11 +193,13 @@ static void unpool(void **state) {
   float want[16] = {0}, few[16] = {0}, five[25] = {0};
   for (int i = 0; i < 4; i++) want[at[i]] = five[at[i]] = x[i];
   few[7] = 4;
-  const char *f = "graph \"t\" { input %%x: f32[1,1,2,2] input %%i: i64[1,1,2,2] %%y = MaxUnpool(%%x, %%i) {shape=[1,1,%d,%d]} output %%y }";
+  const char *f = "graph \"t\" { input %%x: f32[1,1,2,2] input %%i: i64[1,1,2,2] %%y = MaxUnpool(%%x, %%i) {shape=[1,1,%d,%d]} output %%y "
+                  "}";
   op_check(op_text(f, 4, 4), (const void *[]){x, at}, (const void *[]){want}, 0);
   op_check(op_text(f, 4, 4), (const void *[]){x, wild}, (const void *[]){few}, 0);
   op_check(op_text(f, 5, 5), (const void *[]){x, at}, (const void *[]){five}, 0);
-  op_refuse("graph \"t\" { input %x: f32[1,1,2,2] input %i: i64[1,1,2] %y = MaxUnpool(%x, %i) {shape=[1,1,4,4]} output %y }", "the indices are");
+  op_refuse("graph \"t\" { input %x: f32[1,1,2,2] input %i: i64[1,1,2] %y = MaxUnpool(%x, %i) {shape=[1,1,4,4]} output %y }",
+            "the indices are");
 }
 
 static void lrn_case(int n, int c, int h, int w, int size, double beta) {
@@ -208,7 +213,8 @@ static void lrn_case(int n, int c, int h, int w, int size, double beta) {
       if (j >= 0 && j < c) sum += (double)x[i + (j - ch) * plane] * x[i + (j - ch) * plane];
     want[i] = (float)(x[i] / pow(1.5 + 0.25 / size * sum, beta));
   }
-  op_check(op_text("graph \"t\" { input %%x: f32[%d,%d,%d,%d] %%y = Lrn(%%x) {size=%d, alpha=0.25, beta=%g, bias=1.5} output %%y }", n, c, h, w, size,
+  op_check(op_text("graph \"t\" { input %%x: f32[%d,%d,%d,%d] %%y = Lrn(%%x) {size=%d, alpha=0.25, beta=%g, bias=1.5} output %%y }", n, c,
+                   h, w, size,
                    beta), (const void *[]){x}, (const void *[]){want}, 2e-6);
   free(x), free(want);
 }
@@ -223,7 +229,8 @@ static void lrn(void **state) {
 
 static void refused(void **state) {
   (void)state;
-  const char *f = "graph \"t\" { input %%x: f32[1,4,%s] %%y = MaxPool(%%x) {kernel=[%s], strides=[%s], pads=[%s], dilations=[1,1]} output %%y }";
+  const char *f = "graph \"t\" { input %%x: f32[1,4,%s] %%y = MaxPool(%%x) {kernel=[%s], strides=[%s], pads=[%s], dilations=[1,1]} output "
+                  "%%y }";
   op_refuse(op_text(f, "8,8", "2,2", "1,1", "2,0,0,0"), "the pads of axis 2 are 2 and 0, the kernel spans 2");
   op_refuse(op_text(f, "8,8", "9,2", "1,1", "0,0,0,0"), "the kernel spans 9 positions of axis 2");
   op_refuse(op_text(f, "8,8", "0,2", "1,1", "0,0,0,0"), "kernel[0] is 0");
@@ -235,7 +242,8 @@ static void refused(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(pool_sweep), cmocka_unit_test(integer_pool), cmocka_unit_test(unpool), cmocka_unit_test(lrn), cmocka_unit_test(refused),
+      cmocka_unit_test(pool_sweep), cmocka_unit_test(integer_pool), cmocka_unit_test(unpool), cmocka_unit_test(lrn),
+          cmocka_unit_test(refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -178,7 +178,8 @@ static void arg_case(int outer, int n, int inner, bool max, bool last, bool spec
       }
       want[o * inner + k] = best;
     }
-  op_check(op_text("graph \"t\" { input %%x: f32[%d,%d,%d] %%y: i64[%d%s,%d] = %s(%%x) {axis=-2, keepdims=%s, select_last=%s} output %%y }", outer, n,
+  op_check(op_text("graph \"t\" { input %%x: f32[%d,%d,%d] %%y: i64[%d%s,%d] = %s(%%x) {axis=-2, keepdims=%s, select_last=%s} output %%y "
+                   "}", outer, n,
                    inner, outer, keep ? ",1" : "", inner, max ? "ArgMax" : "ArgMin", keep ? "true" : "false", last ? "true" : "false"),
            (const void *[]){x}, (const void *[]){want}, 0);
   free(x), free(want);
@@ -191,7 +192,8 @@ static void arg(void **state) {
   const int64_t l[4] = {INT64_MIN, 5, 5, 1}, first[1] = {1}, least[1] = {0};
   const uint8_t u[4] = {0, 1, 1, 0};
   const int32_t as_int[1] = {1};
-  op_check("graph \"t\" { input %x: i64[4] %y = ArgMax(%x) {axis=0, keepdims=true} output %y }", (const void *[]){l}, (const void *[]){first}, 0);
+  op_check("graph \"t\" { input %x: i64[4] %y = ArgMax(%x) {axis=0, keepdims=true} output %y }", (const void *[]){l},
+           (const void *[]){first}, 0);
   op_check("graph \"t\" { input %x: i64[4] %y = ArgMin(%x) {axis=0} output %y }", (const void *[]){l}, (const void *[]){least}, 0);
   op_check("graph \"t\" { input %x: bool[4] %y = ArgMax(%x) {axis=0} output %y }", (const void *[]){u}, (const void *[]){first}, 0);
   op_check("graph \"t\" { input %x: i64[4] %y = ArgMax(%x) {axis=0} body { %0: i32 = Cast(acc) {to=i32} } output %y }", (const void *[]){l},
@@ -219,7 +221,8 @@ static void cumsum(void **state) {
           if (!exclusive) want[at] = (float)sum;
         }
       }
-    op_check(op_text("graph \"t\" { input %%x: f32[%d,%d,%d] %%y = CumSum(%%x) {axis=1, exclusive=%s, reverse=%s} output %%y }", outer, n, inner,
+    op_check(op_text("graph \"t\" { input %%x: f32[%d,%d,%d] %%y = CumSum(%%x) {axis=1, exclusive=%s, reverse=%s} output %%y }", outer, n,
+                     inner,
                      exclusive ? "true" : "false", reverse ? "true" : "false"), (const void *[]){x}, (const void *[]){want}, 1e-5);
   }
   const int64_t l[3] = {1, 2, 3}, sums[3] = {1, 3, 6};
@@ -253,7 +256,8 @@ static void topk_case(int outer, int n, int inner, int k, bool special) {
         index[(o * k + j) * inner + q] = row[j].i;
       }
     }
-  op_check(op_text("graph \"t\" { input %%x: f32[%d,%d,%d] %%y, %%i = TopK(%%x) {axis=1, k=%d, largest=%s, sorted=true} output %%y output %%i }", outer,
+  op_check(op_text("graph \"t\" { input %%x: f32[%d,%d,%d] %%y, %%i = TopK(%%x) {axis=1, k=%d, largest=%s, sorted=true} output %%y output "
+                   "%%i }", outer,
                    n, inner, k, largest_first ? "true" : "false"), (const void *[]){x}, (const void *[]){want, index}, 0);
   free(x), free(want), free(index), free(row);
 }
@@ -271,7 +275,8 @@ static void topk(void **state) {
   const int64_t l[4] = {3, INT64_MAX, -1, 3}, want[2] = {INT64_MAX, 3}, at[2] = {1, 0};
   op_check("graph \"t\" { input %x: i64[4] %y, %i = TopK(%x) {axis=0, k=2, largest=true} output %y output %i }", (const void *[]){l},
            (const void *[]){want, at}, 0);
-  op_check("graph \"t\" { input %x: i64[4] _, %i = TopK(%x) {axis=0, k=2, largest=true} output %i }", (const void *[]){l}, (const void *[]){at}, 0);
+  op_check("graph \"t\" { input %x: i64[4] _, %i = TopK(%x) {axis=0, k=2, largest=true} output %i }", (const void *[]){l},
+           (const void *[]){at}, 0);
   op_refuse("graph \"t\" { input %x: i64[4] %y = TopK(%x) {axis=0, k=5} output %y }", "k is 5, axis 0 has 4 elements");
 }
 

@@ -1,11 +1,12 @@
-/* Resize against ONNX's definition (neighbours of a real coordinate and their coefficients, axis by axis, in double): every mode, coordinate
- * transformation, rounding, antialiasing, exclude_outside and extrapolation, over random shapes and layouts. */
+/* Resize against ONNX's definition (neighbours of a real coordinate and their coefficients, axis by axis, in double): every mode,
+ * coordinate transformation, rounding, antialiasing, exclude_outside and extrapolation, over random shapes and layouts. */
 #include "op_test.h"
 
 static uint32_t seed;
 static int pick(int lo, int hi) { return lo + (int)(op_random(&seed) % (uint32_t)(hi - lo + 1)); }
 
-static const char *const coords[] = {"half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_crop_and_resize"};
+static const char *const coords[] = {"half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric",
+                                     "tf_crop_and_resize"};
 static const char *const modes[] = {"nearest", "linear", "cubic"};
 static const char *const rounds[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"};
 
@@ -155,7 +156,8 @@ static void run_case(const Case *c, const char *type, int config) {
 static void random_case(Case *c) {
   static const double scales[] = {2, 3, 0.5, 0.25, 1.5, 0.6, 1, 2.5, 0.3, 1.0 / 3};
   static const int blocks[] = {0, 0, 4, 8, 16};
-  *c = (Case){.rank = pick(0, 4) ? 4 : pick(1, 5), .mode = pick(0, 2), .coord = pick(0, 5), .round = pick(0, 3), .a = pick(0, 1) ? -0.75 : -0.5,
+  *c = (Case){.rank = pick(0, 4) ? 4 : pick(1, 5), .mode = pick(0, 2), .coord = pick(0, 5), .round = pick(0, 3),
+              .a = pick(0, 1) ? -0.75 : -0.5,
               .extrapolation = pick(0, 1) ? 0 : 7.5, .exclude = pick(0, 1), .antialias = pick(0, 1), .body = !pick(0, 3)};
   if (c->mode == 0) c->antialias = false;
   if (c->rank >= 3) c->block = blocks[pick(0, 4)];
@@ -200,7 +202,8 @@ static void factors(void **state) {
   (void)state;
   for (int f = 1; f <= 4; f++)
     for (int block = 0; block <= 8; block += 8) {
-      Case c = {.rank = 4, .in = {1, 9, 5, 7}, .out = {1, 9, 5 * f, 7 * f}, .scale = {1, 1, f, f}, .coord = 4, .round = 2, .block = block, .block_out = block};
+      Case c = {.rank = 4, .in = {1, 9, 5, 7}, .out = {1, 9, 5 * f, 7 * f}, .scale = {1, 1, f, f}, .coord = 4, .round = 2, .block = block,
+                .block_out = block};
       for (int i = 0; i < COUNTOF(op_configs); i++) run_case(&c, "f32", i);
       c.mode = 1;
       for (int i = 0; i < COUNTOF(op_configs); i++) run_case(&c, "f32", i);
@@ -209,7 +212,8 @@ static void factors(void **state) {
 
 static void refused(void **state) {
   (void)state;
-  const char *f = "graph \"t\" { input %%x: f32[1,4] %%y = Resize(%%x) {sizes=[%s], scales=[%s], roi=[], mode=linear, coord=%s} output %%y }";
+  const char *f = "graph \"t\" { input %%x: f32[1,4] %%y = Resize(%%x) {sizes=[%s], scales=[%s], roi=[], mode=linear, coord=%s} output %%y "
+                  "}";
   op_refuse(op_text(f, "1", "1,2", "asymmetric"), "sizes has 1 entries, expected 2");
   op_refuse(op_text(f, "1,8", "1", "asymmetric"), "scales has 1 entries");
   op_refuse(op_text(f, "1,8", "1,-2", "asymmetric"), "expected a positive number");

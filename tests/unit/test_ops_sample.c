@@ -40,7 +40,8 @@ static int axis_taps(const Grid *g, float v, int n, int *at, double *w) {
   for (int i = 0; i < k; i++) {
     double d = fabs(i - (k == 4) - f);
     at[i] = settle(g, first + i, n);
-    w[i] = k == 1 ? 1 : k == 2 ? 1 - d : d <= 1 ? (a + 2) * d * d * d - (a + 3) * d * d + 1 : a * d * d * d - 5 * a * d * d + 8 * a * d - 4 * a;
+    double keys = d <= 1 ? (a + 2) * d * d * d - (a + 3) * d * d + 1 : a * d * d * d - 5 * a * d * d + 8 * a * d - 4 * a;
+    w[i] = k == 1 ? 1 : k == 2 ? 1 - d : keys;
   }
   return k;
 }
@@ -88,7 +89,8 @@ static void grid_case(const Grid *g, bool hostile, int config) {
     want[i] = sample(g, x + nc * plane, v + (n * points + p) * g->dims);
     if (g->body) want[i] = -want[i];
   }
-  const char *text = op_text("graph \"t\" { input %%x: f32[%s] input %%g: f32[%s,%d] %%y = GridSample(%%x, %%g) {mode=%s, padding=%s, align_corners=%s}"
+  const char *text = op_text("graph \"t\" { input %%x: f32[%s] input %%g: f32[%s,%d] %%y = GridSample(%%x, %%g) {mode=%s, padding=%s, "
+                             "align_corners=%s}"
                              "%s output %%y }", in, out, g->dims, modes[g->mode], pads[g->pad], g->align ? "true" : "false",
                              g->body ? " body { %0 = Neg(acc) }" : "");
   op_run(text, &op_configs[config], (const void *[]){x, v}, (const void *[]){hostile ? NULL : want}, 3e-5);
@@ -99,23 +101,28 @@ static void grid_sample(void **state) {
   (void)state;
   seed = 17;
   for (int i = 0; i < 1500; i++) {
-    Grid g = {.n = pick(1, 2), .c = pick(1, 5), .dims = i % 4 == 3 ? 3 : i % 40 == 0 ? 1 : 2, .mode = pick(0, 2), .pad = pick(0, 2), .align = pick(0, 1),
+    Grid g = {.n = pick(1, 2), .c = pick(1, 5), .dims = i % 4 == 3 ? 3 : i % 40 == 0 ? 1 : 2, .mode = pick(0, 2), .pad = pick(0, 2),
+              .align = pick(0, 1),
               .body = !pick(0, 3)};
     if (g.dims == 3 && g.mode == CUBIC) g.mode = LINEAR;
     for (int d = 0; d < g.dims; d++) g.in[d] = pick(1, 7), g.out[d] = pick(1, 6);
     grid_case(&g, i % 5 == 4, i % COUNTOF(op_configs));
   }
-  op_refuse("graph \"t\" { input %x: f32[1,1,4,4] input %g: f32[1,2,2,3] %y = GridSample(%x, %g) {mode=linear} output %y }", "does not fit the input");
-  op_refuse("graph \"t\" { input %x: f32[1,1,4,4] input %g: f32[2,2,2,2] %y = GridSample(%x, %g) {mode=linear} output %y }", "does not fit the input");
+  op_refuse("graph \"t\" { input %x: f32[1,1,4,4] input %g: f32[1,2,2,3] %y = GridSample(%x, %g) {mode=linear} output %y }",
+            "does not fit the input");
+  op_refuse("graph \"t\" { input %x: f32[1,1,4,4] input %g: f32[2,2,2,2] %y = GridSample(%x, %g) {mode=linear} output %y }",
+            "does not fit the input");
 }
 
 /* Half way between two elements: to the even one. */
 static void nearest_ties(void **state) {
   (void)state;
   const float x[3] = {1, 2, 3}, v2[4] = {-0.5f, -1, 0.5f, -1}, want2[2] = {1, 3}, v3[6] = {-0.5f, -1, -1, 0.5f, -1, -1}, want3[2] = {1, 3};
-  op_check("graph \"t\" { input %x: f32[1,1,1,3] input %g: f32[1,1,2,2] %y = GridSample(%x, %g) {mode=nearest, padding=border, align_corners=true} "
+  op_check("graph \"t\" { input %x: f32[1,1,1,3] input %g: f32[1,1,2,2] %y = GridSample(%x, %g) {mode=nearest, padding=border, "
+           "align_corners=true} "
            "output %y }", (const void *[]){x, v2}, (const void *[]){want2}, 0);
-  op_check("graph \"t\" { input %x: f32[1,1,1,1,3] input %g: f32[1,1,1,2,3] %y = GridSample(%x, %g) {mode=nearest, padding=border, align_corners=true} "
+  op_check("graph \"t\" { input %x: f32[1,1,1,1,3] input %g: f32[1,1,1,2,3] %y = GridSample(%x, %g) {mode=nearest, padding=border, "
+           "align_corners=true} "
            "output %y }", (const void *[]){x, v3}, (const void *[]){want3}, 0);
 }
 
@@ -128,14 +135,16 @@ static double bilinear(const float *x, int h, int w, double y, double v, bool ma
   y = y < 0 ? 0 : y > h - 1 ? h - 1 : y;
   v = v < 0 ? 0 : v > w - 1 ? w - 1 : v;
   int y0 = (int)y, x0 = (int)v, y1 = y0 + 1 < h ? y0 + 1 : y0, x1 = x0 + 1 < w ? x0 + 1 : x0;
-  double fy = y - y0, fx = v - x0, p[4] = {(1 - fy) * (1 - fx) * x[y0 * w + x0], (1 - fy) * fx * x[y0 * w + x1], fy * (1 - fx) * x[y1 * w + x0],
+  double fy = y - y0, fx = v - x0, p[4] = {(1 - fy) * (1 - fx) * x[y0 * w + x0], (1 - fy) * fx * x[y0 * w + x1],
+                                           fy * (1 - fx) * x[y1 * w + x0],
                                           fy * fx * x[y1 * w + x1]};
   if (!max) return p[0] + p[1] + p[2] + p[3];
   return fmax(fmax(p[0], p[1]), fmax(p[2], p[3]));
 }
 
 static double align_one(const Roi *r, const float *plane, const float *roi, int ph, int pw) {
-  double off = r->half ? 0.5 : 0, x1 = roi[0] * r->scale - off, y1 = roi[1] * r->scale - off, x2 = roi[2] * r->scale - off, y2 = roi[3] * r->scale - off;
+  double off = r->half ? 0.5 : 0, x1 = roi[0] * r->scale - off, y1 = roi[1] * r->scale - off, x2 = roi[2] * r->scale - off,
+      y2 = roi[3] * r->scale - off;
   double w = x2 - x1, h = y2 - y1;
   if (!r->half) w = fmax(w, 1), h = fmax(h, 1);
   double bh = h / r->oh, bw = w / r->ow, acc = r->max ? -INFINITY : 0;
@@ -171,8 +180,10 @@ static void roi_case(const Roi *r, bool hostile, int config) {
     int pw = i % r->ow, ph = i / r->ow % r->oh, c = i / r->ow / r->oh % r->c, k = i / r->ow / r->oh / r->c;
     want[i] = (float)align_one(r, x + (batch[k] * r->c + c) * plane, roi + 4 * k, ph, pw);
   }
-  const char *text = op_text("graph \"t\" { input %%x: f32[%d,%d,%d,%d] input %%r: f32[%d,4] input %%b: i64[%d] %%y: f32[%d,%d,%d,%d] = RoiAlign(%%x, %%r, "
-                             "%%b) {height=%d, width=%d, sampling_ratio=%d, scale=%.17g, half_pixel=%s, mode=%s} output %%y }", r->n, r->c, r->h, r->w,
+  const char *text = op_text("graph \"t\" { input %%x: f32[%d,%d,%d,%d] input %%r: f32[%d,4] input %%b: i64[%d] %%y: f32[%d,%d,%d,%d] = "
+                             "RoiAlign(%%x, %%r, "
+                             "%%b) {height=%d, width=%d, sampling_ratio=%d, scale=%.17g, half_pixel=%s, mode=%s} output %%y }", r->n, r->c,
+                                 r->h, r->w,
                              r->rois, r->rois, r->rois, r->c, r->oh, r->ow, r->oh, r->ow, r->ratio, r->scale, r->half ? "true" : "false",
                              r->max ? "max" : "avg");
   op_run(text, &op_configs[config], (const void *[]){x, roi, batch}, (const void *[]){hostile ? NULL : want}, 1e-4);
@@ -187,11 +198,14 @@ static void roi_align(void **state) {
              .ratio = pick(0, 2), .scale = pick(0, 1) ? 1 : 0.25, .half = pick(0, 1), .max = pick(0, 1)};
     roi_case(&r, i % 5 == 4, i % COUNTOF(op_configs));
   }
-  op_refuse("graph \"t\" { input %x: f32[1,1,4,4] input %r: f32[2,5] input %b: i64[2] %y = RoiAlign(%x, %r, %b) {height=1, width=1} output %y }",
+  op_refuse("graph \"t\" { input %x: f32[1,1,4,4] input %r: f32[2,5] input %b: i64[2] %y = RoiAlign(%x, %r, %b) {height=1, width=1} output "
+            "%y }",
             "expected 4 columns");
-  op_refuse("graph \"t\" { input %x: f32[1,1,4,4] input %r: f32[2,4] input %b: i64[3] %y = RoiAlign(%x, %r, %b) {height=1, width=1} output %y }",
+  op_refuse("graph \"t\" { input %x: f32[1,1,4,4] input %r: f32[2,4] input %b: i64[3] %y = RoiAlign(%x, %r, %b) {height=1, width=1} output "
+            "%y }",
             "the batch indices are");
-  op_refuse("graph \"t\" { input %x: f32[1,1,4,4] input %r: f32[2,4] input %b: i64[2] %y = RoiAlign(%x, %r, %b) {height=0, width=1} output %y }",
+  op_refuse("graph \"t\" { input %x: f32[1,1,4,4] input %r: f32[2,4] input %b: i64[2] %y = RoiAlign(%x, %r, %b) {height=0, width=1} output "
+            "%y }",
             "the output is 0 by 1");
 }
 
@@ -199,7 +213,8 @@ static void max_roi_pool(void **state) {
   (void)state;
   seed = 19;
   for (int i = 0; i < 200; i++) {
-    int n = pick(1, 2), c = pick(1, 3), h = pick(1, 9), w = pick(1, 9), rois = pick(1, 5), oh = pick(1, 4), ow = pick(1, 4), ny = rois * c * oh * ow;
+    int n = pick(1, 2), c = pick(1, 3), h = pick(1, 9), w = pick(1, 9), rois = pick(1, 5), oh = pick(1, 4), ow = pick(1, 4),
+        ny = rois * c * oh * ow;
     bool hostile = i % 5 == 4;
     float x[600], roi[25], want[300];
     op_fill_f32(x, n * c * h * w, 3);
@@ -219,13 +234,15 @@ static void max_roi_pool(void **state) {
         for (int v = v0; v < v1; v++) max = fmaxf(max, plane[u * w + v]);
       want[o] = u1 <= u0 || v1 <= v0 ? 0 : max;
     }
-    op_run(op_text("graph \"t\" { input %%x: f32[%d,%d,%d,%d] input %%r: f32[%d,5] %%y: f32[%d,%d,%d,%d] = MaxRoiPool(%%x, %%r) {height=%d, width=%d, "
+    op_run(op_text("graph \"t\" { input %%x: f32[%d,%d,%d,%d] input %%r: f32[%d,5] %%y: f32[%d,%d,%d,%d] = MaxRoiPool(%%x, %%r) "
+                   "{height=%d, width=%d, "
                    "scale=1} output %%y }", n, c, h, w, rois, rois, c, oh, ow, oh, ow), &op_configs[i % COUNTOF(op_configs)],
            (const void *[]){x, roi}, (const void *[]){hostile ? NULL : want}, 0);
   }
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(grid_sample), cmocka_unit_test(nearest_ties), cmocka_unit_test(roi_align), cmocka_unit_test(max_roi_pool)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(grid_sample), cmocka_unit_test(nearest_ties), cmocka_unit_test(roi_align),
+                                     cmocka_unit_test(max_roi_pool)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
