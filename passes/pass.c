@@ -33,6 +33,7 @@ static const PassInfo passes[] = {
     {'f', "fold", pass_fold, NULL, 1, false, 0, PLAIN, 0, "evaluate what is constant"},
     {'v', "conv_fold", pass_conv_fold, NULL, 1, false, PLAIN, PLAIN, 0, "per-channel arithmetic and padding into convolutions"},
     {'a', "activation", pass_activation, NULL, 2, false, 0, PLAIN, 0, "recognise activations by their parts"},
+    {'u', "commute", pass_commute, NULL, 1, false, PLAIN, PLAIN, 0, "pointwise work before upsampling"},
     {'b', "layout", pass_layout, NULL, 2, false, PLAIN | COMPACT, 0, 0, "blocked channels where convolutions want them"},
     {'e', "epilogue", pass_epilogue, NULL, 1, false, COMPACT, 0, 0, "elementwise operators into the node that makes their operand"},
     {'l', "lower", NULL, NULL, 0, true, COMPACT, 0, KERNELS, "operators to kernels"},
@@ -44,15 +45,15 @@ static const PassInfo passes[] = {
 
 /* The pipeline.
  *
- *   Graph     c clean ─ f fold ─ v conv_fold ─ a activation ─ c clean ─ b layout ─ e epilogue ─┐
- *             ┌─────────────────────────────── l lower ────────────────────────────────────────┘
+ *   Graph     c clean ─ f fold ─ v conv_fold ─ a activation ─ c clean ─ u commute ─ b layout ─ e epilogue ─┐
+ *             ┌──────────────────────────────────── l lower ─────────────────────────────────────────────┘
  *   Program   s simplify ─ g legalise ─ d dedup ─ m memory
  *
  * fold comes after clean, so that it does not evaluate dead work; the second clean sees what the three passes before it uncovered (an
- * activation leaves its parts dead). layout must see single operators, epilogue the layouts their results have. -O0 is l, g, d, m alone
+ * activation leaves its parts dead), and leaves commute single readers. layout must see single operators, epilogue the layouts their results have. -O0 is l, g, d, m alone
  * (dedup also names the kernels).
  */
-static const char pipeline[] = "cfvacbelsgdm";
+static const char pipeline[] = "cfvacubelsgdm";
 
 static const PassInfo *by_letter(char letter) {
   for (int i = 0; i < COUNTOF(passes); i++)

@@ -94,6 +94,13 @@ static int64_t const_bytes(const Graph *g) {
   return sum;
 }
 
+/* How much larger than the model packed weights may become. Without a limit from the user: any amount where there are caches to stream them
+ * through, nothing on machines that are likely to have little memory. */
+static int64_t spare_weight_bytes(const Graph *g, const Ctx *c) {
+  if (c->opt && c->opt->max_weight_bytes) return c->opt->max_weight_bytes - const_bytes(g);
+  return c->target->l3 ? INT64_MAX : 0;
+}
+
 static void lower_node(Lower *l, const Node *n, Ctx *c) {
   l->node = n;
   l->p->macs += MINI(node_macs(n), INT64_MAX - l->p->macs);
@@ -110,7 +117,7 @@ Program *lower_graph(Graph *g, Ctx *c) {
   graph_compact(g);
   Lower l = {.arena = c->arena, .g = g, .p = program_new(c->arena, c->target), .t = c->target, .opt_level = c->opt ? c->opt->opt_level : 2};
   l.winograd = c->opt && c->opt->opt_level >= 2 ? c->opt->winograd : 0;
-  l.spare_weight_bytes = c->opt && c->opt->max_weight_bytes ? c->opt->max_weight_bytes - const_bytes(g) : INT64_MAX;
+  l.spare_weight_bytes = spare_weight_bytes(g, c);
   l.p->name = g->name;
   l.p->file = g->file;
   l.p->max_threads = c->opt && c->opt->max_threads > 0 ? c->opt->max_threads : 1;
