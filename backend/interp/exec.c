@@ -41,22 +41,29 @@ static inline VF vf_fma(VF a, VF b, VF c, VI *redo) {
   return (VF){fmaf(a[0], b[0], c[0]), fmaf(a[1], b[1], c[1]), fmaf(a[2], b[2], c[2]), fmaf(a[3], b[3], c[3])};
 }
 #else
-typedef float HF __attribute__((vector_size(8)));
 typedef double VD __attribute__((vector_size(16)));
-typedef int64_t VL __attribute__((vector_size(16)));
-static inline VD half_fma(float a0, float a1, float b0, float b1, float c0, float c1) {
-  return __builtin_convertvector((HF){a0, a1}, VD) * __builtin_convertvector((HF){b0, b1}, VD) + __builtin_convertvector((HF){c0, c1}, VD);
+/* gcc turns lane by lane conversions into vector ones, __builtin_convertvector on half a vector into worse. */
+static inline VD vf_low(VF x) { return (VD){x[0], x[1]}; }
+static inline VD vf_high(VF x) { return (VD){x[2], x[3]}; }
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define LOW_WORD(low, high) {high, low, high, low}
+#else
+#define LOW_WORD(low, high) {low, high, low, high}
+#endif
+/* Is the part of the fraction that a float does not have just one half? Comparing words, for SSE2 has no comparison of more; the high words
+ * compare 0 with 1. */
+static inline VI midpoint(VD x) {
+  const VI mask = LOW_WORD(0x1fffffff, 0), half = LOW_WORD(0x10000000, 1);
+  return ((VI)x & mask) == half;
 }
-static inline VI midpoint(VD x) { return (VI)(((VL)x & 0x1fffffff) == 0x10000000); }
 /* A lane of *redo becomes nonzero when the chunk must be redone. */
 static inline VF vf_fma(VF a, VF b, VF c, VI *redo) {
-  VD lo = half_fma(a[0], a[1], b[0], b[1], c[0], c[1]), hi = half_fma(a[2], a[3], b[2], b[3], c[2], c[3]);
-  HF l = __builtin_convertvector(lo, HF), h = __builtin_convertvector(hi, HF);
-  VF r = {l[0], l[1], h[0], h[1]};
+  VD low = vf_low(a) * vf_low(b) + vf_low(c), high = vf_high(a) * vf_high(b) + vf_high(c);
+  VF r = {(float)low[0], (float)low[1], (float)high[0], (float)high[1]};
   VU magnitude = (VU)r & 0x7fffffffu;
   /* 0 < |r| <= FLT_MIN: 0 itself wraps to the largest value. Compared as signed, which every vector unit has. */
   VI denormal = (VI)((magnitude - 1) ^ 0x80000000u) < (int32_t)(0x00800000u ^ 0x80000000u);
-  *redo |= midpoint(lo) | midpoint(hi) | denormal;
+  *redo |= midpoint(low) | midpoint(high) | denormal;
   return r;
 }
 #endif
@@ -83,10 +90,17 @@ static inline VF vf_fma(VF a, VF b, VF c, VI *redo) {
 static inline bool vi_any(VI x) { return x != 0; }
 #endif
 
-/* What a lane's type is called in the macros below. */
-typedef float SF;
-typedef int32_t SI;
-typedef uint32_t SU;
+/* What a scalar's type is called in the macros below. Slots are written as one type and read as another. */
+#if defined(__GNUC__)
+#define ANY_SLOT __attribute__((may_alias))
+#else
+#define ANY_SLOT
+#endif
+typedef float ANY_SLOT SF;
+typedef int32_t ANY_SLOT SI;
+typedef uint32_t ANY_SLOT SU;
+typedef int64_t ANY_SLOT SL;
+typedef double ANY_SLOT SD;
 
 static inline int32_t fix(float x) { return x >= -2147483648.0f && x < 2147483648.0f ? (int32_t)x : (int32_t)float_to_int(x, DT_I32); }
 
@@ -199,7 +213,7 @@ static void store_part(const char *f, const Ins *ip, char *base, const Part *p) 
   }
 }
 
-static void fma_lanes(float *d, const float *a, int a_step, const float *b, const float *c, int lanes) {
+static void fma_lanes(SF *d, const SF *a, int a_step, const SF *b, const SF *c, int lanes) {
   for (int l = 0; l < lanes; l++) d[l] = fmaf(a[l * a_step], b[l], c[l]);
 }
 
@@ -221,10 +235,10 @@ static void fma_lanes(float *d, const float *a, int a_step, const float *b, cons
 
 #define SLOT(T, field) (*(T *)(f + ip->field))
 #define LANES(T, field) ((T *)(f + ip->field))
-#define F_(field) SLOT(float, field)
-#define I_(field) SLOT(int32_t, field)
-#define L_(field) SLOT(int64_t, field)
-#define D_(field) SLOT(double, field)
+#define F_(field) SLOT(SF, field)
+#define I_(field) SLOT(SI, field)
+#define L_(field) SLOT(SL, field)
+#define D_(field) SLOT(SD, field)
 
 /* Chunks 0..n-1 of a statement in k; unrolled by hand because -O2 does not. */
 #define EACH_CHUNK(n, ...)                                                                                                              \
@@ -334,7 +348,7 @@ static void fma_lanes(float *d, const float *a, int a_step, const float *b, cons
     VF r[(lanes) / 4 * PER_CHUNK];                                                                                                      \
     VI redo = vi_splat(0);                                                                                                              \
     each(r[k] = vf_fma(x, b[k], c[k], &redo))                                                                                           \
-    if (RARELY(vi_any(redo))) fma_lanes(LANES(float, d), LANES(float, a), a_step, LANES(float, b), LANES(float, c), lanes);             \
+    if (RARELY(vi_any(redo))) fma_lanes(LANES(SF, d), LANES(SF, a), a_step, LANES(SF, b), LANES(SF, c), lanes);             \
     else memcpy(f + ip->d, r, sizeof r);                                                                                                \
   }                                                                                                                                     \
   NEXT;
@@ -402,12 +416,12 @@ static bool run(const Routine *m, const Memory *mem, int64_t begin, int64_t end,
   OP(L_TO_I) I_(d) = (int32_t)int_wrap(DT_I32, L_(a)); NEXT;
   OP(L_TO_F) F_(d) = (float)L_(a); NEXT;
 
-  OP(LOAD_I8) LOAD_ONE(int8_t, int64_t)
-  OP(LOAD_U8) LOAD_ONE(uint8_t, int64_t)
-  OP(LOAD_I16) LOAD_ONE(int16_t, int64_t)
-  OP(LOAD_U16) LOAD_ONE(uint16_t, int64_t)
-  OP(LOAD_U32) LOAD_ONE(uint32_t, int64_t)
-  OP(LOAD_64) LOAD_ONE(int64_t, int64_t)
+  OP(LOAD_I8) LOAD_ONE(int8_t, SL)
+  OP(LOAD_U8) LOAD_ONE(uint8_t, SL)
+  OP(LOAD_I16) LOAD_ONE(int16_t, SL)
+  OP(LOAD_U16) LOAD_ONE(uint16_t, SL)
+  OP(LOAD_U32) LOAD_ONE(uint32_t, SL)
+  OP(LOAD_64) LOAD_ONE(int64_t, SL)
   OP(LOAD_BOOL) {
     ACCESS(a, 1, bad_load)
     I_(d) = mem[ip->b].base[i] != 0;
@@ -470,12 +484,12 @@ static bool run(const Routine *m, const Memory *mem, int64_t begin, int64_t end,
   OP(FMA_F_4) FMA_LANES(EACH_4, 4, LANES(VF, a)[k], 1)
   OP(FMA_F_8) FMA_LANES(EACH_8, 8, LANES(VF, a)[k], 1)
   OP(FMA_F_16) FMA_LANES(EACH_16, 16, LANES(VF, a)[k], 1)
-  OP(FMA_F_N) fma_lanes(LANES(float, d), LANES(float, a), 1, LANES(float, b), LANES(float, c), 4 * (int)ip->imm); NEXT;
+  OP(FMA_F_N) fma_lanes(LANES(SF, d), LANES(SF, a), 1, LANES(SF, b), LANES(SF, c), 4 * (int)ip->imm); NEXT;
   OP(FMA_SPLAT_F_1) F_(d) = fmaf(F_(a), F_(b), F_(c)); NEXT;
   OP(FMA_SPLAT_F_4) FMA_LANES(EACH_4, 4, vf_splat(F_(a)), 0)
   OP(FMA_SPLAT_F_8) FMA_LANES(EACH_8, 8, vf_splat(F_(a)), 0)
   OP(FMA_SPLAT_F_16) FMA_LANES(EACH_16, 16, vf_splat(F_(a)), 0)
-  OP(FMA_SPLAT_F_N) fma_lanes(LANES(float, d), LANES(float, a), 0, LANES(float, b), LANES(float, c), 4 * (int)ip->imm); NEXT;
+  OP(FMA_SPLAT_F_N) fma_lanes(LANES(SF, d), LANES(SF, a), 0, LANES(SF, b), LANES(SF, c), 4 * (int)ip->imm); NEXT;
 
   UNARY(MOVE, I, I, x, x)
   BINARY(ADD_F, F, F, x + y, x + y)

@@ -28,6 +28,8 @@ typedef struct Interp {
   int threads;
 } Interp;
 
+#define TOO_MUCH ((int64_t)1 << 60)   /* bytes; sums of sizes are kept below it */
+
 static int64_t round_up(int64_t n) { return (n + ALIGN - 1) / ALIGN * ALIGN; }
 
 static char *alloc_bytes(int64_t n) {
@@ -48,6 +50,7 @@ static void place(Interp *it) {
   for (int i = 0; i < p->weights.n; i++) {
     weight_at[i] = weight;
     weight += round_up(p->weights.at[i].bytes);
+    if (weight > TOO_MUCH) fail_out_of_memory(arena_fail(it->arena));
   }
   for (int i = 0; i < p->buffers.n; i++) {
     const Buffer *b = &p->buffers.at[i];
@@ -57,7 +60,9 @@ static void place(Interp *it) {
     if (!local || planned) continue;
     it->offset[i] = at;
     it->stride[i] = round_up(b->bytes);
-    at += it->stride[i] * (b->kind == BUF_SCRATCH ? it->threads : 1);
+    int64_t parts = b->kind == BUF_SCRATCH ? it->threads : 1;
+    if (it->stride[i] > (TOO_MUCH - at) / parts) fail_out_of_memory(arena_fail(it->arena));
+    at += it->stride[i] * parts;
   }
   it->workspace_bytes = planned ? p->workspace_bytes : at;
 }
