@@ -36,9 +36,9 @@ const char *type_name(Type t, char buf[24]) {
 /* ---- names ---- */
 
 /* Words of the text form; operators' names are taken from x_table. */
-static const char *const reserved[] = {"alias", "by",  "const", "else",  "false",   "first", "for",   "if",    "in",   "inf",  "inout", "kernel",
-                                       "let",   "nan", "out",   "pin",   "prefetch", "range", "read", "reg",   "scratch", "step", "store", "true",
-                                       "while", "write", NULL};
+static const char *const reserved[] = {
+    "alias", "by",  "const", "else",     "false", "first", "for", "if",      "in",   "inf",   "inout", "kernel", "let",   "nan",
+    "out",   "pin", "prefetch", "range", "read",  "reg",   "scratch", "step", "store", "true", "while", "write", NULL};
 
 bool loop_reserved(const char *s) {
   for (int i = 0; reserved[i]; i++) {

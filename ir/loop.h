@@ -1,6 +1,7 @@
 /* ir/loop.h: the loop IR and the Program: everything decided, for printers to spell and the interpreter to run.
  *
- * Sections, one per file:  loop.c (builder) · program.c · loop_print.c · loop_parse.c · loop_verify.c
+ * Sections, one per file:  loop.c, loop_fold.c (builder) · program.c · loop_print.c · loop_parse.c, loop_parse_program.c, loop_lex.c ·
+ * loop_verify.c, program_verify.c · loop_eval.c (what operators mean: loop_eval.h)
  *
  * A Program is a list of calls of kernels on buffers. A kernel is a structured loop nest over scalars and vectors.
  *
@@ -216,7 +217,8 @@ void weight_fill_dense(const void *ctx, void *dst);   /* ctx: DenseWeight */
 typedef struct DenseWeight { const void *data; size_t bytes; } DenseWeight;
 
 /* A general packing: dst[i0][i1]...[in-1] = src[sum of i_d * stride_d], or 0 where for some group the sum of i_d * mul_d (over the dims of
- * that group) reaches its limit; optionally multiplied by scale[value of group 0]. Elements of any type of 1, 2, 4, 8 bytes; scale f32/f64. */
+ * that group) reaches its limit; optionally multiplied by scale[value of group 0]. Elements of any type of 1, 2, 4, 8 bytes; scale f32,
+ * f64. */
 #define PACK_DIMS 10
 #define PACK_GROUPS 4
 typedef struct PackDim { int64_t n, stride; int group; int64_t mul; } PackDim;   /* group -1: unlimited */

@@ -215,7 +215,8 @@ static void parse_item(Parser *p, Program *prog) {
     prog->macs = parse_int(p);
     prog->params = parse_field(p, "params");
   } else {
-    parse_fail(p, "expected kernel, call, buffer, weight, input, output, threads, workspace or macs, found '%.*s'", (int)MINI(p->n, 40), p->s);
+    parse_fail(p, "expected kernel, call, buffer, weight, input, output, threads, workspace or macs, found '%.*s'", (int)MINI(p->n, 40),
+               p->s);
   }
 }
 

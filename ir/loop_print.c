@@ -322,8 +322,8 @@ void program_print(const Program *p, Text *out) {
   print_quoted(out, p->name);
   text_add(out, " from ");
   print_quoted(out, p->file);
-  text_addf(out, "\nthreads %d\nworkspace %lld live %lld weights %lld\nmacs %lld params %lld\n", p->max_threads, (long long)p->workspace_bytes,
-            (long long)p->live_bytes, (long long)p->weight_bytes, (long long)p->macs, (long long)p->params);
+  text_addf(out, "\nthreads %d\nworkspace %lld live %lld weights %lld\nmacs %lld params %lld\n", p->max_threads,
+            (long long)p->workspace_bytes, (long long)p->live_bytes, (long long)p->weight_bytes, (long long)p->macs, (long long)p->params);
   for (int i = 0; i < p->inputs.n; i++) print_port(out, "input", &p->inputs.at[i]);
   for (int i = 0; i < p->outputs.n; i++) print_port(out, "output", &p->outputs.at[i]);
   for (int i = 0; i < p->weights.n; i++) print_weight(out, &p->weights.at[i]);

@@ -1,4 +1,5 @@
-/* ir/loop_text.h: what loop_print.c, loop_parse.c (kernels) and loop_parse_program.c share; and passes that compare kernels by their text. */
+/* ir/loop_text.h: what loop_print.c, loop_parse.c (kernels) and loop_parse_program.c share; and what passes need that compare kernels by
+ * their text. */
 #ifndef IR_LOOP_TEXT_H
 #define IR_LOOP_TEXT_H
 

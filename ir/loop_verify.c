@@ -81,11 +81,13 @@ static bool access_ok(Verify *v, const Var *buf, Type t, const Expr *index, cons
   if (write && (buf->access == ACCESS_IN || buf->access == ACCESS_CONST)) return fail(v, "store to %s, which is only read", buf->name);
   if (!write && buf->access == ACCESS_OUT) return fail(v, "load from %s, which is only written", buf->name);
   if ((count || stride) && t.lanes == 1) return fail(v, "a scalar has neither count nor stride");
-  return is_scalar_idx(v, index, "index") && (!count || is_scalar_idx(v, count, "count")) && (!stride || is_scalar_idx(v, stride, "stride"));
+  return is_scalar_idx(v, index, "index") && (!count || is_scalar_idx(v, count, "count")) &&
+         (!stride || is_scalar_idx(v, stride, "stride"));
 }
 
 static bool constant_ok(Verify *v, const Expr *e) {
-  if (dt_is_float(e->type.dt)) return e->type.dt != DT_F32 || isnan(e->f) || (double)(float)e->f == e->f || fail(v, "%.17g is not an f32", e->f);
+  if (dt_is_float(e->type.dt))
+    return e->type.dt != DT_F32 || isnan(e->f) || (double)(float)e->f == e->f || fail(v, "%.17g is not an f32", e->f);
   return int_wrap(e->type.dt, e->i) == e->i || fail(v, "%lld does not fit its type", (long long)e->i);
 }
 
@@ -113,7 +115,8 @@ static bool bitcast_ok(Verify *v, const Expr *e) {
 }
 
 static bool select_ok(Verify *v, const Expr *e) {
-  return same(v, e, e->a[0]->type, type_of(DT_BOOL, e->type.lanes)) && same(v, e, e->a[1]->type, e->a[2]->type) && result(v, e, e->a[1]->type);
+  return same(v, e, e->a[0]->type, type_of(DT_BOOL, e->type.lanes)) && same(v, e, e->a[1]->type, e->a[2]->type) &&
+         result(v, e, e->a[1]->type);
 }
 
 /* Operands are good by now. */
@@ -137,12 +140,14 @@ static bool op_ok(Verify *v, const Expr *e) {
   case X_LT: case X_LE: case X_GT: case X_GE:
     return same(v, e, t, e->a[1]->type) && operand(v, e, is_number(t.dt)) && result(v, e, type_of(DT_BOOL, t.lanes));
   case X_SELECT: return select_ok(v, e);
-  case X_SQRT: case X_FLOOR: case X_CEIL: case X_ROUND: case X_TRUNC: case X_EXP: case X_LOG: case X_SIN: case X_COS: case X_TAN: case X_ASIN:
-  case X_ACOS: case X_ATAN: case X_SINH: case X_COSH: case X_TANH: case X_ASINH: case X_ACOSH: case X_ATANH: case X_ERF: case X_SIGMOID:
+  case X_SQRT: case X_FLOOR: case X_CEIL: case X_ROUND: case X_TRUNC: case X_EXP: case X_LOG: case X_SIN: case X_COS: case X_TAN:
+  case X_ASIN: case X_ACOS: case X_ATAN: case X_SINH: case X_COSH: case X_TANH: case X_ASINH: case X_ACOSH: case X_ATANH:
+  case X_ERF: case X_SIGMOID:
     return operand(v, e, dt_is_float(t.dt)) && result(v, e, t);
   case X_CAST: return result(v, e, type_of(e->type.dt, t.lanes));
   case X_BITCAST: return bitcast_ok(v, e);
-  case X_SPLAT: return operand(v, e, t.lanes == 1) && result(v, e, type_of(t.dt, e->type.lanes)) && (e->type.lanes > 1 || fail(v, "splat to a scalar"));
+  case X_SPLAT:
+    return operand(v, e, t.lanes == 1) && result(v, e, type_of(t.dt, e->type.lanes)) && (e->type.lanes > 1 || fail(v, "splat to a scalar"));
   case X_EXTRACT: return operand(v, e, e->i >= 0 && e->i < t.lanes && t.lanes > 1) && result(v, e, type_of(t.dt, 1));
   case X_SHUFFLE: return shuffle_ok(v, e);
   case X_REDUCE_ADD: case X_REDUCE_MUL: case X_REDUCE_MIN: case X_REDUCE_MAX:
@@ -275,9 +280,11 @@ static bool names(Verify *v) {
 static bool params(Verify *v) {
   for (int i = 0; i < v->k->params.n; i++) {
     const Var *x = v->k->params.at[i];
-    if (x->kind != VAR_BUF || x->id < 0 || x->id >= v->k->vars.n || v->k->vars.at[x->id] != x) return fail(v, "parameter %d is no buffer", i);
+    if (x->kind != VAR_BUF || x->id < 0 || x->id >= v->k->vars.n || v->k->vars.at[x->id] != x)
+      return fail(v, "parameter %d is no buffer", i);
     if (x->type.lanes != 1 || !dt_computable(x->type.dt)) return fail(v, "parameter %s has no element type", x->name);
-    if (x->access == ACCESS_SCRATCH && (x->scratch_bytes < 0 || x->may_alias)) return fail(v, "scratch %s has no size or an alias", x->name);
+    if (x->access == ACCESS_SCRATCH && (x->scratch_bytes < 0 || x->may_alias))
+      return fail(v, "scratch %s has no size or an alias", x->name);
   }
   return true;
 }

@@ -147,7 +147,11 @@ void weight_fill_pack(const void *ctx, void *dst) {
 int program_add_pack(Program *p, const char *name, const Pack *pack, const char *desc) {
   Pack *copy = NEW(p->arena, Pack);
   *copy = *pack;
-  Weight w = {.name = name, .desc = desc, .source = pack->src, .bytes = pack_count(pack) * (int64_t)dt_size(pack->dt), .fill = weight_fill_pack,
+  Weight w = {.name = name,
+              .desc = desc,
+              .source = pack->src,
+              .bytes = pack_count(pack) * (int64_t)dt_size(pack->dt),
+              .fill = weight_fill_pack,
               .ctx = copy};
   return program_add_weight(p, w);
 }

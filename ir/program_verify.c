@@ -75,8 +75,8 @@ static bool arg_ok(Check *c, int call, const Var *v, const Arg *a, int64_t need)
   const Buffer *b = &p->buffers.at[a->buffer];
   int64_t size = (int64_t)dt_size(v->type.dt);
   if (a->offset < 0 || a->offset > b->bytes || a->offset % size)
-    return fail(c, "call %d of %s: %s starts at byte %lld of the %lld of b%d", call, kernel, v->name, (long long)a->offset, (long long)b->bytes,
-                a->buffer);
+    return fail(c, "call %d of %s: %s starts at byte %lld of the %lld of b%d", call, kernel, v->name, (long long)a->offset,
+                (long long)b->bytes, a->buffer);
   if (writes(v) && (b->kind == BUF_WEIGHT || b->kind == BUF_INPUT))
     return fail(c, "call %d of %s: %s writes to b%d, which is only read", call, kernel, v->name, a->buffer);
   if ((v->access == ACCESS_CONST) != (b->kind == BUF_WEIGHT) || (v->access == ACCESS_SCRATCH) != (b->kind == BUF_SCRATCH))
@@ -180,13 +180,16 @@ static bool buffers(Check *c) {
 
 /* ---- the memory plan ---- */
 
-static int64_t extent_of(const Program *p, const Buffer *b) { return b->kind == BUF_SCRATCH ? b->stride * (p->max_threads - 1) + b->bytes : b->bytes; }
+static int64_t extent_of(const Program *p, const Buffer *b) {
+  return b->kind == BUF_SCRATCH ? b->stride * (p->max_threads - 1) + b->bytes : b->bytes;
+}
 
 static bool fits(Check *c, int i) {
   const Program *p = c->p;
   const Buffer *b = &p->buffers.at[i];
   bool scratch = b->kind == BUF_SCRATCH;
-  if (b->first < 0 || b->last < b->first || b->last >= MAXI(1, p->calls.n)) return fail(c, "b%d lives from call %d to %d", i, b->first, b->last);
+  if (b->first < 0 || b->last < b->first || b->last >= MAXI(1, p->calls.n))
+    return fail(c, "b%d lives from call %d to %d", i, b->first, b->last);
   if (scratch && (b->stride < b->bytes || b->stride > SIZE_MAX_BYTES / MAXI(1, p->max_threads)))
     return fail(c, "the threads' parts of b%d overlap", i);
   if (b->offset < 0 || b->offset % 64 || (scratch && b->stride % 64)) return fail(c, "b%d is not aligned", i);

@@ -169,9 +169,6 @@ static Val constant(Compile *c, const Expr *e) {
   return (Val){slot, 0, false, size};
 }
 
-/* The width of a WIDE instruction given its first. */
-static Code wide(Code one, int lanes) { return one + (lanes == 1 ? 0 : lanes == 4 ? 1 : lanes == 8 ? 2 : lanes == 16 ? 3 : 4); }
-
 static int chunks(int lanes) { return (lanes + 3) / 4; }
 
 static Ins ins(Code code, int32_t a, int32_t b, int32_t x, int64_t imm) {
@@ -180,7 +177,7 @@ static Ins ins(Code code, int32_t a, int32_t b, int32_t x, int64_t imm) {
 
 static void move(Compile *c, Type t, int32_t to, int32_t from) {
   if (to == from) return;
-  if (SLOT_IS_32(t.dt)) emit(c, wide(I_MOVE_1, t.lanes), to, from, 0, 0, chunks(t.lanes));
+  if (SLOT_IS_32(t.dt)) emit(c, select_width(I_MOVE_1, t.lanes), to, from, 0, 0, chunks(t.lanes));
   else emit(c, I_MOVE_L, to, from, 0, 0, 0);
 }
 
@@ -191,74 +188,6 @@ static Val expr(Compile *c, const Expr *e, int32_t want);
 static Val eval(Compile *c, const Expr *e, const Val *v, int n, int32_t want) {
   EvalSpec s = {e->op, e->type.lanes, n, e->type.dt, e->a[0]->type.dt};
   return value(c, ins(I_EVAL, v[0].slot, n > 1 ? v[1].slot : 0, n > 2 ? v[2].slot : 0, eval_pack(s)), e->type, v, n, want);
-}
-
-static int scalar_code_f64(XOp op) {
-  switch ((int)op) {
-  case X_ADD: return I_ADD_D;
-  case X_SUB: return I_SUB_D;
-  case X_MUL: return I_MUL_D;
-  case X_DIV: return I_DIV_D;
-  }
-  return -1;
-}
-
-static int scalar_code_i64(XOp op) {
-  switch ((int)op) {
-  case X_ADD: return I_ADD_L;
-  case X_SUB: return I_SUB_L;
-  case X_MUL: return I_MUL_L;
-  case X_DIV: return I_DIV_L;
-  case X_REM: return I_REM_L;
-  case X_MIN: return I_MIN_L;
-  case X_MAX: return I_MAX_L;
-  case X_EQ: return I_EQ_L;
-  case X_NE: return I_NE_L;
-  case X_LT: case X_GT: return I_LT_L;
-  case X_LE: case X_GE: return I_LE_L;
-  }
-  return -1;
-}
-
-static int wide_code_f32(XOp op) {
-  switch ((int)op) {
-  case X_ADD: return I_ADD_F_1;
-  case X_SUB: return I_SUB_F_1;
-  case X_MUL: return I_MUL_F_1;
-  case X_DIV: return I_DIV_F_1;
-  case X_MIN: return I_MIN_F_1;
-  case X_MAX: return I_MAX_F_1;
-  case X_NEG: return I_NEG_F_1;
-  case X_ABS: return I_ABS_F_1;
-  case X_SQRT: return I_SQRT_F_1;
-  case X_EQ: return I_EQ_F_1;
-  case X_NE: return I_NE_F_1;
-  case X_LT: case X_GT: return I_LT_F_1;
-  case X_LE: case X_GE: return I_LE_F_1;
-  }
-  return -1;
-}
-
-static int wide_code_i32(XOp op, DType t) {
-  switch ((int)op) {
-  case X_ADD: return I_ADD_I_1;
-  case X_SUB: return I_SUB_I_1;
-  case X_MUL: return I_MUL_I_1;
-  case X_MIN: return I_MIN_I_1;
-  case X_MAX: return I_MAX_I_1;
-  case X_AND: return I_AND_I_1;
-  case X_OR: return I_OR_I_1;
-  case X_XOR: return I_XOR_I_1;
-  case X_SHL: return I_SHL_I_1;
-  case X_SHR: return I_SHR_I_1;
-  case X_NEG: return I_NEG_I_1;
-  case X_NOT: return t == DT_BOOL ? I_NOT_BOOL_1 : I_NOT_I_1;
-  case X_EQ: return I_EQ_I_1;
-  case X_NE: return I_NE_I_1;
-  case X_LT: case X_GT: return I_LT_I_1;
-  case X_LE: case X_GE: return I_LE_I_1;
-  }
-  return -1;
 }
 
 /* Sums, products and quotients of 64-bit integers with a constant. */
@@ -297,11 +226,7 @@ static Val arithmetic(Compile *c, const Expr *e, int32_t want) {
   Val v[2] = {{0}};
   bool i64 = t == DT_IDX || t == DT_I64;
   if (i64 && n == 2 && address(c, e, want, &v[0])) return v[0];
-  int code = i64             ? scalar_code_i64(e->op)
-             : t == DT_F64   ? scalar_code_f64(e->op)
-             : t == DT_F32   ? wide_code_f32(e->op)
-             : SLOT_IS_32(t) ? wide_code_i32(e->op, t)
-                             : -1;
+  int code = select_arithmetic(e->op, t);
   for (int i = 0; i < n; i++) v[i] = expr(c, e->a[i], -1);
   if (code < 0) return eval(c, e, v, n, want);
   if (e->op == X_GT || e->op == X_GE) {
@@ -310,8 +235,9 @@ static Val arithmetic(Compile *c, const Expr *e, int32_t want) {
     v[1] = s;
   }
   bool is_wide = SLOT_IS_32(t);
-  return value(c, ins(is_wide ? wide((Code)code, lanes) : (Code)code, v[0].slot, v[1].slot, 0, is_wide ? chunks(lanes) : 0), e->type, v, n,
-               want);
+  Ins i = ins((Code)code, v[0].slot, v[1].slot, 0, 0);
+  if (is_wide) i = ins(select_width((Code)code, lanes), v[0].slot, v[1].slot, 0, chunks(lanes));
+  return value(c, i, e->type, v, n, want);
 }
 
 static Val fused(Compile *c, const Expr *e, int32_t want) {
@@ -328,45 +254,26 @@ static Val fused(Compile *c, const Expr *e, int32_t want) {
   v[1] = expr(c, r, -1);
   v[2] = expr(c, e->a[2], -1);
   if (e->type.dt == DT_F64) return eval(c, e, v, 3, want);
-  Code code = wide(splat ? I_FMA_SPLAT_F_1 : I_FMA_F_1, lanes);
+  Code code = select_width(splat ? I_FMA_SPLAT_F_1 : I_FMA_F_1, lanes);
   return value(c, ins(code, v[0].slot, v[1].slot, v[2].slot, chunks(lanes)), e->type, v, 3, want);
 }
 
 static Val select(Compile *c, const Expr *e, int32_t want) {
   Val v[3];
   for (int i = 0; i < 3; i++) v[i] = expr(c, e->a[i], -1);
-  Code code = SLOT_IS_32(e->type.dt) ? wide(I_SELECT_1, e->type.lanes) : I_SELECT_L;
+  Code code = SLOT_IS_32(e->type.dt) ? select_width(I_SELECT_1, e->type.lanes) : I_SELECT_L;
   return value(c, ins(code, v[0].slot, v[1].slot, v[2].slot, chunks(e->type.lanes)), e->type, v, 3, want);
 }
 
-/* 1 + the instruction of a conversion; 0: the slots hold the same bits already; -1: none. */
-static int convert_code(const Expr *e) {
-  DType to = e->type.dt, from = e->a[0]->type.dt;
-  bool word = !SLOT_IS_32(from) && from != DT_F64, to_word = to == DT_I64 || to == DT_U64 || to == DT_IDX;
-  if (to == from) return 0;
-  if (e->op == X_BITCAST) {
-    if ((to == DT_F32 && from == DT_I32) || (to == DT_I32 && from == DT_F32)) return 0;
-    return xt_bits(to) == 64 && xt_bits(from) == 64 ? 0 : -1;
-  }
-  if (from == DT_F32) return to == DT_I32 ? 1 + I_F_TO_I_1 : to == DT_BOOL ? 1 + I_F_TO_BOOL_1 : -1;
-  if (from == DT_I32 || from == DT_BOOL) {
-    if (to == DT_F32) return 1 + I_I_TO_F_1;
-    if (to == DT_BOOL) return 1 + I_I_TO_BOOL_1;
-    return to == DT_I32 ? 0 : to_word ? 1 + I_I_TO_L : -1;
-  }
-  if (!word) return -1;
-  if (to_word) return 0;
-  return to == DT_I32 ? 1 + I_L_TO_I : to == DT_F32 && from != DT_U64 ? 1 + I_L_TO_F : -1;
-}
-
 static Val convert(Compile *c, const Expr *e, int32_t want) {
-  int code = convert_code(e);
+  int code = select_convert(e->op, e->type.dt, e->a[0]->type.dt);
   Val v = expr(c, e->a[0], -1);
   if (code == 0) return v;
   if (code < 0) return eval(c, e, &v, 1, want);
   Code one = (Code)(code - 1);
   bool is_wide = one != I_I_TO_L && one != I_L_TO_I && one != I_L_TO_F;
-  return value(c, ins(is_wide ? wide(one, e->type.lanes) : one, v.slot, 0, 0, is_wide ? chunks(e->type.lanes) : 0), e->type, &v, 1, want);
+  Ins i = is_wide ? ins(select_width(one, e->type.lanes), v.slot, 0, 0, chunks(e->type.lanes)) : ins(one, v.slot, 0, 0, 0);
+  return value(c, i, e->type, &v, 1, want);
 }
 
 static Val reduce(Compile *c, const Expr *e, int32_t want) {
@@ -379,35 +286,11 @@ static Val reduce(Compile *c, const Expr *e, int32_t want) {
 static Val shuffle(Compile *c, const Expr *e, int32_t want) {
   Val v[2] = {expr(c, e->a[0], -1), expr(c, e->a[1], -1)};
   vec_push(c->arena, &c->shuffle, e->shuffle);
-  return value(c, ins(I_SHUFFLE, v[0].slot, v[1].slot, e->a[0]->type.lanes, (int64_t)(c->shuffle.n - 1) << 8 | e->type.lanes), e->type, v, 2,
-               want);
+  return value(c, ins(I_SHUFFLE, v[0].slot, v[1].slot, e->a[0]->type.lanes, (int64_t)(c->shuffle.n - 1) << 8 | e->type.lanes), e->type, v,
+               2, want);
 }
 
 /* ---- memory ---- */
-
-static Code load_code(Type t, int lanes) {
-  switch ((int)t.dt) {
-  case DT_F32: case DT_I32: return wide(I_LOAD_1, lanes);
-  case DT_I8: return I_LOAD_I8;
-  case DT_U8: return I_LOAD_U8;
-  case DT_I16: return I_LOAD_I16;
-  case DT_U16: return I_LOAD_U16;
-  case DT_U32: return I_LOAD_U32;
-  case DT_BOOL: return I_LOAD_BOOL;
-  }
-  return I_LOAD_64;
-}
-
-static Code store_code(Type t, int lanes) {
-  switch ((int)t.dt) {
-  case DT_F32: case DT_I32: return wide(I_STORE_1, lanes);
-  case DT_I8: case DT_U8: return I_PUT_8;
-  case DT_BOOL: return I_PUT_BOOL;
-  case DT_I16: case DT_U16: return I_PUT_16;
-  case DT_U32: return I_PUT_32;
-  }
-  return I_PUT_64;
-}
 
 /* An index is a slot plus a constant. */
 static Val index_value(Compile *c, const Expr *e, int64_t *offset) {
@@ -444,7 +327,7 @@ static Val load(Compile *c, const Expr *e, int splat, int32_t want) {
     release(c, part[0]);
     release(c, part[1]);
   } else {
-    emit(c, splat ? wide(I_LOAD_SPLAT_1, splat) : load_code(t, t.lanes), v.slot, i.slot, param, chunks(t.lanes), offset);
+    emit(c, splat ? select_width(I_LOAD_SPLAT_1, splat) : select_load(t), v.slot, i.slot, param, chunks(t.lanes), offset);
   }
   release(c, i);
   return v;
@@ -454,7 +337,7 @@ static Val splat(Compile *c, const Expr *e, int32_t want) {
   const Expr *a = e->a[0];
   if (a->op == X_LOAD && a->type.dt != DT_BOOL) return load(c, a, e->type.lanes, want);
   Val v = expr(c, a, -1);
-  return value(c, ins(wide(I_SPLAT_1, e->type.lanes), v.slot, 0, 0, chunks(e->type.lanes)), e->type, &v, 1, want);
+  return value(c, ins(select_width(I_SPLAT_1, e->type.lanes), v.slot, 0, 0, chunks(e->type.lanes)), e->type, &v, 1, want);
 }
 
 static void store(Compile *c, const Stmt *s) {
@@ -469,7 +352,7 @@ static void store(Compile *c, const Stmt *s) {
     release(c, part[0]);
     release(c, part[1]);
   } else {
-    emit(c, store_code(t, t.lanes), v.slot, i.slot, param, chunks(t.lanes), offset);
+    emit(c, select_store(t), v.slot, i.slot, param, chunks(t.lanes), offset);
   }
   release(c, v);
   release(c, i);

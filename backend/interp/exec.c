@@ -541,7 +541,9 @@ bad_store:
   return false;
 }
 
-bool exec_run(const Routine *m, const Memory *mem, int64_t begin, int64_t end, Fault *fault) { return run(m, mem, begin, end, fault, NULL); }
+bool exec_run(const Routine *m, const Memory *mem, int64_t begin, int64_t end, Fault *fault) {
+  return run(m, mem, begin, end, fault, NULL);
+}
 
 void exec_link(Routine *m) {
 #if defined(__GNUC__)

@@ -1,4 +1,5 @@
-/* backend/interp/interp.h: the interpreter's parts: compile.c (kernel to code) · exec.c (runs code) · interp.c (programs).
+/* backend/interp/interp.h: the interpreter's parts: compile.c and select.c (kernel to code) · exec.c (runs code) · interp.c
+ * (programs).
  *
  * A kernel becomes a list of instructions on a frame of slots. A slot holds one value: vectors 4 bytes per lane (f32, i32, bool as int32
  * 0 or 1); scalars 8 bytes, of which f32, i32 and bool use the first 4; every other integer is an int64_t of its value. Slots of
@@ -44,6 +45,13 @@ Routine *interp_compile(Arena *a, const Kernel *k);
 void exec_link(Routine *m);
 /* Runs range values [begin, end). False after an access out of bounds. */
 bool exec_run(const Routine *m, const Memory *mem, int64_t begin, int64_t end, Fault *fault);
+
+/* select.c: the instruction of an operator on operands of type t, the first of five if it is WIDE; -1: none. */
+int select_arithmetic(XOp op, DType t);
+int select_convert(XOp op, DType to, DType from);   /* 1 + the instruction; 0: the slots hold the same bits already; -1: none */
+Code select_load(Type t);
+Code select_store(Type t);
+Code select_width(Code one, int lanes);             /* the width of a WIDE instruction given its first */
 
 /* EVAL's imm: operator, lanes, types. */
 typedef struct EvalSpec { XOp op; int lanes, nargs; DType to, from; } EvalSpec;

@@ -1,7 +1,8 @@
 /* passes/loop/dedup.c: kernels that do the same become one, and get their names: k0, k1, ... in the order of their first calls.
  *
- * "The same" is equal text apart from the name, what it is for and what it costs; the text says everything else: parameters with their access, aliasing
- * and scratch, the range, every statement. Texts are compared only when their hashes agree. Kernels that nothing calls are dropped.
+ * "The same" is equal text apart from the name, what it is for and what it costs; the text says everything else: parameters with their
+ * access, aliasing and scratch, the range, every statement. Texts are compared only when their hashes agree. Kernels that nothing calls
+ * are dropped.
  */
 #include "../passes.h"
 #include "../../ir/loop_text.h"
@@ -32,7 +33,8 @@ static Kernel *representative(Program *p, Kind *kinds, int *n, Kernel *k) {
   uint64_t hash = hash_text(s, strlen(s));
   Kernel *first = k;
   for (int i = 0; i < *n && first == k; i++) {
-    if (kinds[i].kernel == kinds[i].first && kinds[i].hash == hash && !strcmp(text_of(p->arena, kinds[i].kernel), s)) first = kinds[i].first;
+    if (kinds[i].kernel == kinds[i].first && kinds[i].hash == hash && !strcmp(text_of(p->arena, kinds[i].kernel), s))
+      first = kinds[i].first;
   }
   arena_release(p->arena, mark);
   kinds[(*n)++] = (Kind){hash, k, first};

@@ -2,8 +2,8 @@
  * and can use its vector unit.
  *
  * Coefficients come from the Remez exchange algorithm in 40 digits, for the error relative to the function on the reduced interval (log
- * erfc: relative to erfc), then rounded to f32. The rational functions one often sees for tanh and erf are shorter but lose 6 units in the last
- * place to rounding, these lose 3 (tests/unit/test_math.c measures).
+ * erfc: relative to erfc), then rounded to f32. The rational functions one often sees for tanh and erf are shorter but lose 6 units in
+ * the last place to rounding, these lose 3 (tests/unit/test_math.c measures).
  *
  * The order of operands of min and max matters: min(c, x) and max(c, x) let a NaN x through.
  */

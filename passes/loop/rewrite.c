@@ -23,9 +23,9 @@ Expr *expr_fold(Build *b, Expr *e, Expr *const a[3]) {
   case X_REDUCE_ADD: case X_REDUCE_MUL: case X_REDUCE_MIN: case X_REDUCE_MAX: return x_reduce(b, e->op, a[0]);
   case X_ADD: case X_SUB: case X_MUL: case X_DIV: case X_REM: case X_MIN: case X_MAX: case X_AND: case X_OR: case X_XOR: case X_SHL:
   case X_SHR: case X_POW: case X_EQ: case X_NE: case X_LT: case X_LE: case X_GT: case X_GE: return x_bin(b, e->op, a[0], a[1]);
-  case X_NEG: case X_NOT: case X_ABS: case X_SQRT: case X_FLOOR: case X_CEIL: case X_ROUND: case X_TRUNC: case X_EXP: case X_LOG: case X_SIN:
-  case X_COS: case X_TAN: case X_ASIN: case X_ACOS: case X_ATAN: case X_SINH: case X_COSH: case X_TANH: case X_ASINH: case X_ACOSH:
-  case X_ATANH: case X_ERF: case X_SIGMOID: return x_un(b, e->op, a[0]);
+  case X_NEG: case X_NOT: case X_ABS: case X_SQRT: case X_FLOOR: case X_CEIL: case X_ROUND: case X_TRUNC: case X_EXP: case X_LOG:
+  case X_SIN: case X_COS: case X_TAN: case X_ASIN: case X_ACOS: case X_ATAN: case X_SINH: case X_COSH: case X_TANH: case X_ASINH:
+  case X_ACOSH: case X_ATANH: case X_ERF: case X_SIGMOID: return x_un(b, e->op, a[0]);
   }
   return e;
 }

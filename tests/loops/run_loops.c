@@ -176,7 +176,8 @@ static const char *compare(Case *t, const Kernel *k, void *const *x, void *const
     const Var *v = k->params.at[i];
     if (v->access == ACCESS_SCRATCH) continue;
     double most = 0;
-    for (int e = 0; e < ELEMENTS; e++) most = fmax(most, isfinite(data_get_f(x[i], v->type.dt, e)) ? fabs(data_get_f(x[i], v->type.dt, e)) : 0);
+    for (int e = 0; e < ELEMENTS; e++)
+      most = fmax(most, isfinite(data_get_f(x[i], v->type.dt, e)) ? fabs(data_get_f(x[i], v->type.dt, e)) : 0);
     for (int e = 0; e < ELEMENTS; e++) {
       double a = data_get_f(x[i], v->type.dt, e), b = data_get_f(y[i], v->type.dt, e);
       if (a == b || (isnan(a) && isnan(b)) || fabs(a - b) <= t->tolerance * most) continue;

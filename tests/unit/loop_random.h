@@ -132,7 +132,8 @@ static inline Expr *rnd_int_op(Random *g, Type t, int depth) {
 }
 
 static inline Expr *rnd_float_op(Random *g, Type t, int depth) {
-  static const XOp binary[] = {X_ADD, X_SUB, X_MUL, X_DIV, X_MIN, X_MAX}, unary[] = {X_NEG, X_ABS, X_SQRT, X_FLOOR, X_CEIL, X_ROUND, X_TRUNC};
+  static const XOp binary[] = {X_ADD, X_SUB, X_MUL, X_DIV, X_MIN, X_MAX},
+                   unary[] = {X_NEG, X_ABS, X_SQRT, X_FLOOR, X_CEIL, X_ROUND, X_TRUNC};
   static const XOp math[] = {X_EXP, X_LOG, X_TANH, X_ERF, X_SIGMOID, X_SIN};
   int pick = rnd(g, 5), kind = rnd(g, 42);
   Expr *a = rnd_expr(g, t, depth - 1), *b;
@@ -162,7 +163,8 @@ static inline Expr *rnd_lanes(Random *g, Type t, int depth) {
 }
 
 static inline Expr *rnd_convert(Random *g, Type t, int depth) {
-  static const DType scalar[] = {DT_F32, DT_I32, DT_U8, DT_F64, DT_I64, DT_I16, DT_U32, DT_BOOL, DT_IDX}, vector[] = {DT_F32, DT_I32, DT_BOOL};
+  static const DType scalar[] = {DT_F32, DT_I32, DT_U8, DT_F64, DT_I64, DT_I16, DT_U32, DT_BOOL, DT_IDX},
+                     vector[] = {DT_F32, DT_I32, DT_BOOL};
   DType from = t.lanes > 1 ? vector[rnd(g, COUNTOF(vector))] : scalar[rnd(g, COUNTOF(scalar))];
   /* Bits of floats only of those that are no NaN for sure. */
   if (t.dt == DT_F32 && rnd(g, 4) == 0) {

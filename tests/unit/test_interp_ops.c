@@ -17,8 +17,10 @@ static XValue read_value(const void *data, DType t, int i) {
 }
 
 static void fill(void *data, DType t, uint64_t seed) {
-  static const double f[] = {0, -0.0, 1, -1, 0.5, -0.5, 1.5, 2.5, -2.5, INFINITY, -INFINITY, NAN, 3e38, -3e38, 1e-40, 127, 128, 255, 256, -129,
-                             32767.5, 65536, 2147483520.0, 2147483648.0, -2147483648.0, 4294967296.0, 9.2e18, 1.9e19, -1e30, 88, -88, 0.1};
+  static const double f[] = {0,        -0.0,      1,       -1,    0.5,          -0.5,         1.5,           2.5,          -2.5,
+                             INFINITY, -INFINITY, NAN,     3e38,  -3e38,        1e-40,        127,           128,          255,
+                             256,      -129,      32767.5, 65536, 2147483520.0, 2147483648.0, -2147483648.0, 4294967296.0, 9.2e18,
+                             1.9e19,   -1e30,     88,      -88,   0.1};
   static const int64_t n[] = {0, 1, -1, 2, -2, 3, 7, 127, 128, -128, 255, 256, 32767, -32768, 65535, INT32_MAX, INT32_MIN, UINT32_MAX,
                               INT64_MAX, INT64_MIN, 5, 8, 31, 63};
   for (int i = 0; i < N; i++) {
@@ -101,7 +103,13 @@ REF_FLOAT(ref_f32, float, f)
 REF_FLOAT(ref_f64, double, )
 
 static bool ref_compare(XOp op, DType t, XValue a, XValue b, int64_t *r) {
-#define COMPARE(x, y) (op == X_EQ ? (x) == (y) : op == X_NE ? (x) != (y) : op == X_LT ? (x) < (y) : op == X_LE ? (x) <= (y) : op == X_GT ? (x) > (y) : (x) >= (y))
+#define COMPARE(x, y)        \
+  (op == X_EQ   ? (x) == (y) \
+   : op == X_NE ? (x) != (y) \
+   : op == X_LT ? (x) < (y)  \
+   : op == X_LE ? (x) <= (y) \
+   : op == X_GT ? (x) > (y)  \
+                : (x) >= (y))
   if (op < X_EQ || op > X_GE) return false;
   if (dt_is_float(t)) *r = COMPARE(a.f, b.f);
   else if (t == DT_U64) *r = COMPARE((uint64_t)a.i, (uint64_t)b.i);
@@ -172,13 +180,15 @@ static bool same(DType t, XValue a, XValue b) {
 /* The folder on the same operands. */
 static void check_fold(Build *b, XOp op, DType dt, DType out, const XValue *v, XValue got) {
   Expr *a[3];
-  for (int i = 0; i < x_table[op].nargs; i++) a[i] = dt_is_float(dt) ? x_float(b, type_of(dt, 1), v[i].f) : x_int(b, type_of(dt, 1), v[i].i);
+  for (int i = 0; i < x_table[op].nargs; i++)
+    a[i] = dt_is_float(dt) ? x_float(b, type_of(dt, 1), v[i].f) : x_int(b, type_of(dt, 1), v[i].i);
   Expr *e = op == X_FMA ? x_fma(b, a[0], a[1], a[2]) : x_table[op].nargs == 2 ? x_bin(b, op, a[0], a[1]) : x_un(b, op, a[0]);
   XValue folded;
   assert_int_equal(e->op, X_CONST);
   if (dt_is_float(out)) folded.f = e->f;
   else folded.i = e->i;
-  if (!same(out, folded, got)) fail_msg("folding %s of %s: %g and %lld, not %lld", x_table[op].name, dt_name(dt), v[0].f, (long long)folded.i, (long long)got.i);
+  if (!same(out, folded, got))
+    fail_msg("folding %s of %s: %g and %lld, not %lld", x_table[op].name, dt_name(dt), v[0].f, (long long)folded.i, (long long)got.i);
 }
 
 static void check_op(XOp op, DType dt, int lanes) {
@@ -205,8 +215,8 @@ static void check_op(XOp op, DType dt, int lanes) {
     for (int i = 0; i < n; i++) v[i] = read_value(x[i], dt, j);
     ref(op, dt, v, &want);
     if (!same(out, got, want))
-      fail_msg("%s of %s x%d, element %d: got %.17g/%lld, want %.17g/%lld", x_table[op].name, dt == DT_IDX ? "idx" : dt_name(dt), lanes, j, got.f,
-               (long long)got.i, want.f, (long long)want.i);
+      fail_msg("%s of %s x%d, element %d: got %.17g/%lld, want %.17g/%lld", x_table[op].name, dt == DT_IDX ? "idx" : dt_name(dt), lanes, j,
+               got.f, (long long)got.i, want.f, (long long)want.i);
     if (lanes == 1) check_fold(&b, op, dt, out, v, got);
   }
   loop_close(&t);
@@ -287,7 +297,8 @@ static void every_cast(void **state) {
     for (int j = 0; j < COUNTOF(types); j++) {
       if (i == j) continue;
       check_cast(types[i], types[j], 1);
-      bool vectors = (types[i] == DT_F32 || types[i] == DT_I32 || types[i] == DT_BOOL) && (types[j] == DT_F32 || types[j] == DT_I32 || types[j] == DT_BOOL);
+      bool vectors = (types[i] == DT_F32 || types[i] == DT_I32 || types[i] == DT_BOOL) &&
+                     (types[j] == DT_F32 || types[j] == DT_I32 || types[j] == DT_BOOL);
       for (int lanes = 2; vectors && lanes <= 64; lanes *= 2) check_cast(types[i], types[j], lanes);
     }
   }
@@ -301,8 +312,10 @@ static void bitcasts(void **state) {
     DType from = pairs[i / 2][i % 2], to = pairs[i / 2][1 - i % 2];
     LoopTest t;
     loop_open(&t);
-    Kernel *k = loop_kernel(&t, arena_printf(t.arena, "kernel k \"\" (x: %s in, y: %s out) range r in 0..1 { for j in 0..%d { store y[j] = bitcast.%s(load x[j]) } }",
-                                             dt_name(from), dt_name(to), N, dt_name(to)));
+    Kernel *k = loop_kernel(
+        &t, arena_printf(t.arena,
+                         "kernel k \"\" (x: %s in, y: %s out) range r in 0..1 { for j in 0..%d { store y[j] = bitcast.%s(load x[j]) } }",
+                         dt_name(from), dt_name(to), N, dt_name(to)));
     _Alignas(8) char x[N * 8], y[N * 8];
     int64_t bytes = N * (int64_t)dt_size(from);
     fill(x, from, 5);
@@ -344,7 +357,8 @@ static void lanes(void **state) {
   check_lanes("store y[0 first 2 by 3] = load.4 x[8]", (float[]){8, -1, -1, 9, -1, -1, -1, -1}, 8);
   check_lanes("store y[0] = load.2 x[8]", (float[]){8, 9, -1}, 3);
   check_lanes("store y[0] = select(load.4 x[0] < splat.4(load x[2]), load.4 x[0], const.f32x4(9.0))", (float[]){0, 1, 9, 9, -1}, 5);
-  check_lanes("store y[0] = reduce_add(load.8 x[0]) store y[1] = reduce_mul(load.4 x[1]) store y[2] = reduce_min(load.16 x[5]) store y[3] = reduce_max(load.2 x[5])",
+  check_lanes("store y[0] = reduce_add(load.8 x[0]) store y[1] = reduce_mul(load.4 x[1]) store y[2] = reduce_min(load.16 x[5]) store y[3] "
+              "= reduce_max(load.2 x[5])",
               (float[]){28, 24, 5, 6, -1}, 5);
 }
 
@@ -397,11 +411,15 @@ static void fused(void **state) {
         /* Often about as large as the product, or a half of its last place. */
         int e;
         frexpf(x[i] * y[i], &e);
-        z[i] = test_random(&seed) & 1 ? awkward(&seed) : ldexpf(1 + (float)(test_random(&seed) >> 41) * 0x1p-23f, e - 1 - (int)(test_random(&seed) % 30));
+        z[i] = test_random(&seed) & 1 ? awkward(&seed)
+                                      : ldexpf(1 + (float)(test_random(&seed) >> 41) * 0x1p-23f, e - 1 - (int)(test_random(&seed) % 30));
       }
       char *load = lanes == 1 ? "load" : arena_printf(t.arena, "load.%d", lanes);
-      Kernel *k = loop_kernel(&t, arena_printf(t.arena, "kernel k \"\" (x: f32 in, y: f32 in, z: f32 in, r: f32 out) range i in 0..%d { let j: idx = i * %d\n"
-                                                        "store r[j] = fma(%s x[j], %s y[j], %s z[j]) }", COUNT / lanes, lanes, load, load, load));
+      Kernel *k = loop_kernel(
+          &t, arena_printf(t.arena,
+                           "kernel k \"\" (x: f32 in, y: f32 in, z: f32 in, r: f32 out) range i in 0..%d { let j: idx = i * %d\n"
+                           "store r[j] = fma(%s x[j], %s y[j], %s z[j]) }",
+                           COUNT / lanes, lanes, load, load, load));
       loop_run(&t, k, (void *[]){x, y, z, got}, (int64_t[]){sizeof x, sizeof y, sizeof z, sizeof got}, 1);
       for (int i = 0; i < COUNT; i++) {
         float want = fmaf(x[i], y[i], z[i]);

@@ -1,5 +1,5 @@
-/* Random kernels: their text round-trips; what is read back computes the same; splitting the range over threads changes nothing; simplifying
- * changes nothing (the folder's laws, bit for bit); legalising without FMA and mathematics keeps them valid. */
+/* Random kernels: their text round-trips; what is read back computes the same; splitting the range over threads changes nothing;
+ * simplifying changes nothing (the folder's laws, bit for bit); legalising without FMA and mathematics keeps them valid. */
 #include "loop_random.h"
 #include "passes/passes.h"
 

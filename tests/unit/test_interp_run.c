@@ -8,7 +8,8 @@ static void out_of_bounds(const char *body, const char *message) {
   LoopTest t;
   loop_open(&t);
   float x[16] = {0}, y[16] = {0};
-  Kernel *k = loop_kernel(&t, arena_printf(t.arena, "kernel k7 \"what\" (x: f32 in, y: f32 out, s: f32 scratch 64) range r in 0..1 {\n%s\n}\n", body));
+  Kernel *k = loop_kernel(
+      &t, arena_printf(t.arena, "kernel k7 \"what\" (x: f32 in, y: f32 out, s: f32 scratch 64) range r in 0..1 {\n%s\n}\n", body));
   Status s = loop_try(&t, k, (void *[]){x, y, NULL}, (int64_t[]){sizeof x, sizeof y, 0}, 1);
   if (!message) {
     if (s != SPINEC_OK) fail_msg("%s for %s", loop_message(&t), body);
@@ -59,7 +60,9 @@ static void bounds_by_type(void **state) {
       for (int j = 0; j < 72; j++) x[j] = (char)(types[i] == DT_BOOL ? j & 1 : j);
       memset(y, 99, sizeof y);
       const char *name = dt_name(types[i]);
-      Kernel *k = loop_kernel(&t, arena_printf(t.arena, "kernel k \"\" (x: %s in, y: %s out) range r in 0..1 { for i in 0..%d { store y[i] = load x[i] } }", name, name, n));
+      Kernel *k = loop_kernel(
+          &t, arena_printf(t.arena, "kernel k \"\" (x: %s in, y: %s out) range r in 0..1 { for i in 0..%d { store y[i] = load x[i] } }",
+                           name, name, n));
       int64_t bytes = 8 * (int64_t)dt_size(types[i]);
       assert_int_equal(loop_try(&t, k, (void *[]){x, y}, (int64_t[]){bytes, bytes}, 1), n == 8 ? SPINEC_OK : SPINEC_ERR_INTERNAL);
       assert_memory_equal(x, y, (size_t)bytes);
@@ -136,12 +139,14 @@ static const char net[] =
     "program \"net\" from \"net.onnx\"\nthreads 3\nworkspace %d live 0 weights 0\nmacs 0 params 0\n"
     "input \"x\" f32 [64]\noutput \"y\" f32 [64]\noutput \"sum\" f32 [1]\nweight \"w\" \"dense\" bytes 256 offset 0\n"
     "buffer b0 input 0 bytes 256\nbuffer b1 output 0 bytes 256\nbuffer b2 output 1 bytes 4\nbuffer b3 weight 0 bytes 256\n"
-    "buffer b4 arena bytes 256 offset 0 live 0..1\nbuffer b5 scratch bytes 64 offset 256 stride 64 live 0..0\nbuffer b6 arena bytes 256 offset 0 live 1..2\n"
+    "buffer b4 arena bytes 256 offset 0 live 0..1\nbuffer b5 scratch bytes 64 offset 256 stride 64 live 0..0\nbuffer b6 arena bytes 256 "
+    "offset 0 live 1..2\n"
     "kernel k0 \"\" (x: f32 in, w: f32 const, y: f32 out, s: f32 scratch 64) range r in 0..4 {\n"
     "  for i in 0..16 { store s[i] = load x[r * 16 + i] * load w[r * 16 + i] }\n"
     "  store y[r * 16] = load.16 s[0]\n}\n"
     "kernel k1 \"\" (x: f32 in alias, y: f32 out alias) range r in 0..4 { store y[r * 16] = load.16 x[r * 16] + 1.0 }\n"
-    "kernel k2 \"\" (x: f32 in, y: f32 out) range r in 0..1 {\n  reg a: f32x16 = 0.0\n  for i in 0..4 { a = a + load.16 x[i * 16] }\n  store y[0] = reduce_add(a)\n}\n"
+    "kernel k2 \"\" (x: f32 in, y: f32 out) range r in 0..1 {\n  reg a: f32x16 = 0.0\n  for i in 0..4 { a = a + load.16 x[i * 16] }\n  "
+    "store y[0] = reduce_add(a)\n}\n"
     "call k0(b0, b3, b4, b5)\ncall k1(b4, b6)\ncall k1(b6, b1)\ncall k2(b1, b2)\n";
 
 static void program(void **state) {
@@ -251,8 +256,9 @@ static void slots(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(bounds), cmocka_unit_test(bounds_by_type), cmocka_unit_test(control), cmocka_unit_test(ranges), cmocka_unit_test(program),
-      cmocka_unit_test(split_shows_dependence), cmocka_unit_test(poison), cmocka_unit_test(invalid), cmocka_unit_test(slots),
+      cmocka_unit_test(bounds), cmocka_unit_test(bounds_by_type), cmocka_unit_test(control),
+      cmocka_unit_test(ranges), cmocka_unit_test(program),        cmocka_unit_test(split_shows_dependence),
+      cmocka_unit_test(poison), cmocka_unit_test(invalid),        cmocka_unit_test(slots),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -304,8 +304,8 @@ static void packing_random(void **state) {
     Pack p = {.src = src + 2048, .dt = DT_U16, .ndims = 1 + test_pick(&seed, 5)};
     for (int g = 0; g < PACK_GROUPS; g++) p.limit[g] = test_pick(&seed, 12);
     for (int d = 0; d < p.ndims; d++) {
-      p.dim[d] = (PackDim){1 + test_pick(&seed, 5), test_pick(&seed, 3) ? test_pick(&seed, 100) - 50 : 1, test_pick(&seed, PACK_GROUPS + 1) - 1,
-                           test_pick(&seed, 5) - (test_pick(&seed, 8) == 0)};
+      p.dim[d] = (PackDim){1 + test_pick(&seed, 5), test_pick(&seed, 3) ? test_pick(&seed, 100) - 50 : 1,
+                           test_pick(&seed, PACK_GROUPS + 1) - 1, test_pick(&seed, 5) - (test_pick(&seed, 8) == 0)};
     }
     int64_t n = pack_count(&p);
     weight_fill_pack(&p, got);

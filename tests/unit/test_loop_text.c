@@ -15,7 +15,8 @@ static void same_again(const char *text) {
 static void round_trip(void **state) {
   (void)state;
   same_again("kernel conv_1 \"conv3x3 \\\"direct\\\" \\\\ \\x0a\" () {\n}\n");
-  same_again("kernel k \"\" (x: f32 in alias, y: f64 out alias, z: u8 inout, w: bool const, s: i64 scratch 4096) range r in 0..160 flops 1234567 bytes 0.10000000000000001 {\n}\n");
+  same_again("kernel k \"\" (x: f32 in alias, y: f64 out alias, z: u8 inout, w: bool const, s: i64 scratch 4096) range r in 0..160 flops "
+             "1234567 bytes 0.10000000000000001 {\n}\n");
   same_again(HEAD
              "  // a comment // within\n"
              "  //\n"
@@ -93,7 +94,8 @@ static void lenient(void **state) {
   (void)state;
   LoopTest t;
   loop_open(&t);
-  Kernel *k = loop_kernel(&t, "// a kernel\nkernel  k\"w\"(x:f32 in,y:f32 out)range r in 0..1{for i in 0..4{reg a:f32=load x[i]a=a*2 store y[i]=a // done\n}}\n// end");
+  Kernel *k = loop_kernel(&t, "// a kernel\nkernel  k\"w\"(x:f32 in,y:f32 out)range r in 0..1{for i in 0..4{reg a:f32=load x[i]a=a*2 store "
+                              "y[i]=a // done\n}}\n// end");
   assert_string_equal(loop_text(&t, k), "kernel k \"w\" (x: f32 in, y: f32 out) range r in 0..1 {\n"
                                         "  for i in 0..4 {\n"
                                         "    reg a: f32 = load x[i]\n"
@@ -398,9 +400,18 @@ static void program_garbled(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(round_trip), cmocka_unit_test(constants),          cmocka_unit_test(precedence),           cmocka_unit_test(lenient),
-      cmocka_unit_test(syntax),     cmocka_unit_test(rules),              cmocka_unit_test(hostile),              cmocka_unit_test(garbled),
-      cmocka_unit_test(program_round_trip), cmocka_unit_test(program_before_names), cmocka_unit_test(program_rules), cmocka_unit_test(program_garbled),
+      cmocka_unit_test(round_trip),
+      cmocka_unit_test(constants),
+      cmocka_unit_test(precedence),
+      cmocka_unit_test(lenient),
+      cmocka_unit_test(syntax),
+      cmocka_unit_test(rules),
+      cmocka_unit_test(hostile),
+      cmocka_unit_test(garbled),
+      cmocka_unit_test(program_round_trip),
+      cmocka_unit_test(program_before_names),
+      cmocka_unit_test(program_rules),
+      cmocka_unit_test(program_garbled),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

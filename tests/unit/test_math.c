@@ -33,8 +33,9 @@ static void legalise(LoopTest *t, Kernel *k, bool fma) {
 
 static Kernel *function_kernel(LoopTest *t, const char *name, int lanes, bool fma) {
   char *load = lanes == 1 ? "load" : arena_printf(t->arena, "load.%d", lanes);
-  Kernel *k = loop_kernel(t, arena_printf(t->arena, "kernel k \"\" (x: f32 in, y: f32 out) range r in 0..%d { let j: idx = r * %d store y[j] = %s(%s x[j]) }",
-                                          COUNT / lanes, lanes, name, load));
+  Kernel *k = loop_kernel(
+      t, arena_printf(t->arena, "kernel k \"\" (x: f32 in, y: f32 out) range r in 0..%d { let j: idx = r * %d store y[j] = %s(%s x[j]) }",
+                      COUNT / lanes, lanes, name, load));
   legalise(t, k, fma);
   return k;
 }
@@ -47,8 +48,9 @@ static float from_bits(uint32_t u) {
 
 /* Round 0: special values and their neighbours; odd rounds: all floats; even rounds: the interesting interval. */
 static void operands(const Function *f, int round, uint64_t *seed, float *x) {
-  static const float special[] = {0, 1, 0.5f, 2, INFINITY, NAN, FLT_MAX, FLT_MIN, 0x1p-149f, 88, 88.5f, 88.72283f, 88.72284f, 87.3f, 103.9f, 104, 105,
-                                  9, 9.1f, 3.9f, 3.95f, 4, 0.6931472f, 0.3465736f, 1.4142135f, 0.70710678f, 1e30f, 1e-30f, 10, 100};
+  static const float special[] = {0,     1,         0.5f,       2,          INFINITY,   NAN,         FLT_MAX, FLT_MIN, 0x1p-149f, 88,
+                                  88.5f, 88.72283f, 88.72284f,  87.3f,      103.9f,     104,         105,     9,       9.1f,      3.9f,
+                                  3.95f, 4,         0.6931472f, 0.3465736f, 1.4142135f, 0.70710678f, 1e30f,   1e-30f,  10,        100};
   for (int i = 0; i < COUNT; i++) {
     uint64_t r = test_random(seed);
     if (round == 0) {
@@ -77,7 +79,8 @@ static void compare(const Function *f, bool fma, const float *x, const float *y,
         fail_msg("%s(%a) is %a, not %a (fma %d)", f->name, x[i], y[i], want, fma);
       continue;
     }
-    if (err > f->abs && err > f->rel * fabs(want)) fail_msg("%s(%.9g) is %.9g, not %.12g: error %.3g (fma %d)", f->name, x[i], y[i], want, err, fma);
+    if (err > f->abs && err > f->rel * fabs(want))
+      fail_msg("%s(%.9g) is %.9g, not %.12g: error %.3g (fma %d)", f->name, x[i], y[i], want, err, fma);
     w->abs = fmax(w->abs, err);
     if (fabs(want) > (double)FLT_MIN) w->rel = fmax(w->rel, err / fabs(want));
     /* Zeros and limits are exact. */
@@ -139,7 +142,9 @@ static void powers(void **state) {
   for (int i = 0; i < COUNTOF(exponent); i++) {
     LoopTest t;
     loop_open(&t);
-    Kernel *k = loop_kernel(&t, arena_printf(t.arena, "kernel k \"\" (x: f32 in, y: f32 out) range r in 0..1 { store y[0] = pow(load.16 x[0], %s) }", exponent[i]));
+    Kernel *k = loop_kernel(
+        &t,
+        arena_printf(t.arena, "kernel k \"\" (x: f32 in, y: f32 out) range r in 0..1 { store y[0] = pow(load.16 x[0], %s) }", exponent[i]));
     legalise(&t, k, true);
     assert_null(strstr(loop_text(&t, k), "pow"));
     loop_run(&t, k, (void *[]){x, y}, (int64_t[]){sizeof x, sizeof y}, 1);
@@ -157,7 +162,8 @@ static void while_condition(void **state) {
   (void)state;
   LoopTest t;
   loop_open(&t);
-  Kernel *k = loop_kernel(&t, "kernel k \"\" (x: f32 in, y: f32 out) range r in 0..1 { reg a: f32 = load x[0]\n while exp(a) < 100.0 { a = a + 1.0 }\n store y[0] = a }");
+  Kernel *k = loop_kernel(&t, "kernel k \"\" (x: f32 in, y: f32 out) range r in 0..1 { reg a: f32 = load x[0]\n while exp(a) < 100.0 { a = "
+                              "a + 1.0 }\n store y[0] = a }");
   legalise(&t, k, true);
   float x[1] = {0.5f}, y[1];
   loop_run(&t, k, (void *[]){x, y}, (int64_t[]){sizeof x, sizeof y}, 1);
