@@ -212,7 +212,7 @@ static void emit_column(Emit *e, Expr *plane, Expr *y0, Expr *x0, Expr *j) {
   const ConvShape *s = &e->s;
   int t = e->p.f.t, lanes = e->l->t->lanes;
   Type v = type_of(DT_F32, lanes);
-  Expr *x[WINOGRAD_MAX], *y[WINOGRAD_MAX];
+  Expr *x[WINOGRAD_MAX] = {NULL}, *y[WINOGRAD_MAX] = {NULL};
   Expr *ix = s_let(b, "ix", x_add(b, x0, j));
   Expr *at = s_let(b, "xi", x_muli(b, x_add(b, x_muli(b, x_add(b, x_muli(b, plane, s->h), y0), s->iw), ix), lanes));
   int64_t row = s->iw * lanes;
@@ -255,7 +255,7 @@ static void emit_input(Emit *e) {
   emit_column(e, plane, y0, x0, j);
   s_end(b);
   Expr *i = s_for_n(b, "i", t);
-  Expr *x[WINOGRAD_MAX], *y[WINOGRAD_MAX];
+  Expr *x[WINOGRAD_MAX] = {NULL}, *y[WINOGRAD_MAX] = {NULL};
   for (int k = 0; k < t; k++) x[k] = s_let(b, "x", x_load(b, e->tmp, tmp_at(e, i, x_idx(b, k)), lanes));
   emit_bt(b, &p->f, x, y);
   Expr *to = s_let(b, "vi", x_add(b, x_muli(b, x_addi(b, x_muli(b, i, t), 1), p->slot), x_muli(b, x_add(b, x_muli(b, cb, p->strip), ti), lanes)));
@@ -352,7 +352,7 @@ static void emit_output(Emit *e) {
   Expr *y0 = s_let(b, "y0", x_muli(b, x_divi(b, tile, p->ntx), m));
   Expr *x0 = s_let(b, "x0", x_muli(b, x_remi(b, tile, p->ntx), m));
   Expr *mi = s_let(b, "mi", x_muli(b, x_add(b, x_muli(b, kb, p->strip), ti), lanes));
-  Expr *v[WINOGRAD_MAX], *y[WINOGRAD_MAX];
+  Expr *v[WINOGRAD_MAX] = {NULL}, *y[WINOGRAD_MAX] = {NULL};
   Expr *j = s_for_n(b, "j", t);
   Expr *column = s_let(b, "mj", x_add(b, mi, x_muli(b, j, p->slot)));
   for (int i = 0; i < t; i++) v[i] = s_let(b, "v", x_load(b, e->vm, x_addi(b, column, (int64_t)i * t * p->slot), lanes));
