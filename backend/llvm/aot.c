@@ -98,7 +98,7 @@ static LLVMValueRef build_weights(Emit *e, const CGen *g) {
 }
 
 static Status build(Emit *e, CGen *g) {
-  if (!machine_open(&e->m, e->p->target, MACHINE_AOT, g->a)) return llvm_failed(e);
+  if (!machine_open(&e->m, e->p->target, g->a)) return llvm_failed(e);
   unit_open(&e->u, &e->m, g->prefix);
   e->u.names = e->o.kind == SPINEC_EMIT_LLVM;
   const KernelFact *facts = program_facts(e->p, g->a);

@@ -18,6 +18,7 @@
 #include <llvm-c/LLJIT.h>
 #include <llvm-c/Object.h>
 #include <llvm-c/OrcEE.h>
+#include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,7 +117,7 @@ static void compile_jobs(void *ctx, int64_t begin, int64_t end, int thread) {
         continue;
       }
       ArenaMark mark = arena_mark(arena);
-      if ((!m.tm && !machine_open(&m, j->p->target, MACHINE_JIT, arena)) || !compile_batch(j, &m, &j->batch.at[job->batch])) job_failed(j, m.error);
+      if ((!m.tm && !machine_open(&m, j->p->target, arena)) || !compile_batch(j, &m, &j->batch.at[job->batch])) job_failed(j, m.error);
       arena_release(arena, mark);
     }
   } else {
@@ -192,9 +193,30 @@ static LLVMOrcObjectLayerRef gdb_layer(void *ctx, LLVMOrcExecutionSessionRef ses
   return layer;
 }
 
+/* What generated code may call: libm for the mathematics that is left, and what LLVM makes of rounding, fma and remainders on targets
+ * without an instruction. Named here, because a process that loaded us privately does not export its libm. */
+typedef void AnyFn(void);
+#define FN(name) {#name, (AnyFn *)name}
+static const struct { const char *name; AnyFn *fn; } callees[] = {
+  FN(pow),    FN(exp),   FN(log),   FN(sin),    FN(cos),  FN(tan),  FN(asin),   FN(acos),   FN(atan),       FN(sinh),      FN(cosh),   FN(tanh),
+  FN(asinh),  FN(acosh), FN(atanh), FN(erf),    FN(fmod), FN(fma),  FN(floor),  FN(ceil),   FN(nearbyint),  FN(trunc),     FN(sqrt),   FN(fmodf),
+  FN(fmaf),   FN(floorf), FN(ceilf), FN(nearbyintf), FN(truncf), FN(sqrtf), FN(memcpy), FN(memset), FN(memmove),
+};
+#undef FN
+
+static LLVMErrorRef define_callees(LLVMOrcLLJITRef jit) {
+  LLVMOrcCSymbolMapPair pair[COUNTOF(callees)];
+  for (int i = 0; i < COUNTOF(callees); i++) {
+    pair[i].Name = LLVMOrcLLJITMangleAndIntern(jit, callees[i].name);   /* given away */
+    pair[i].Sym.Address = (LLVMOrcExecutorAddress)(uintptr_t)callees[i].fn;
+    pair[i].Sym.Flags = (LLVMJITSymbolFlags){LLVMJITSymbolGenericFlagsExported | LLVMJITSymbolGenericFlagsCallable, 0};
+  }
+  return LLVMOrcJITDylibDefine(LLVMOrcLLJITGetMainJITDylib(jit), LLVMOrcAbsoluteSymbols(pair, COUNTOF(callees)));
+}
+
 static Status linker_open(Jit *j, Diag *d) {
   Machine m;
-  if (!machine_open(&m, j->p->target, MACHINE_JIT, NULL)) {
+  if (!machine_open(&m, j->p->target, NULL)) {
     Status s = diag_error(d, SPINEC_ERR_OPTION, NULL, NULL, "JIT: %s", m.error);
     machine_close(&m);
     return s;
@@ -207,10 +229,8 @@ static Status linker_open(Jit *j, Diag *d) {
   LLVMErrorRef e = LLVMOrcCreateLLJIT(&j->jit, builder);
   if (e) return orc_error(d, "cannot start", e);
   LLVMOrcExecutionSessionSetErrorReporter(LLVMOrcLLJITGetExecutionSession(j->jit), drop_report, NULL);
-  LLVMOrcDefinitionGeneratorRef process;
-  e = LLVMOrcCreateDynamicLibrarySearchGeneratorForProcess(&process, LLVMOrcLLJITGetGlobalPrefix(j->jit), NULL, NULL);
-  if (e) return orc_error(d, "cannot see this process", e);
-  LLVMOrcJITDylibAddGenerator(LLVMOrcLLJITGetMainJITDylib(j->jit), process);
+  e = define_callees(j->jit);
+  if (e) return orc_error(d, "cannot name libm's functions", e);
   return SPINEC_OK;
 }
 

@@ -30,10 +30,8 @@ typedef struct Machine {
   char error[LLVM_ERR_MAX];   /* the first thing LLVM complained about; "" if nothing */
 } Machine;
 
-typedef enum { MACHINE_JIT, MACHINE_AOT } MachineUse;
-
 /* False with m->error set: LLVM does not know the target. The Machine may not move in memory. machine_close takes a failed one as well. */
-bool machine_open(Machine *m, const Target *t, MachineUse use, Arena *scratch);
+bool machine_open(Machine *m, const Target *t, Arena *scratch);
 void machine_close(Machine *m);
 void machine_error(Machine *m, const char *fmt, ...) PRINTF_LIKE(2, 3);   /* keeps the first */
 

@@ -50,7 +50,7 @@ static void register_targets(void) {
 
 static pthread_once_t targets_once = PTHREAD_ONCE_INIT;
 
-bool machine_open(Machine *m, const Target *t, MachineUse use, Arena *scratch) {
+bool machine_open(Machine *m, const Target *t, Arena *scratch) {
   memset(m, 0, sizeof *m);
   m->target = t;
   m->arena = scratch;
@@ -67,7 +67,6 @@ bool machine_open(Machine *m, const Target *t, MachineUse use, Arena *scratch) {
     LLVMTargetMachineOptionsSetFeatures(o, t->features);
     LLVMTargetMachineOptionsSetCodeGenOptLevel(o, LLVMCodeGenLevelDefault);
     LLVMTargetMachineOptionsSetRelocMode(o, LLVMRelocPIC);
-    (void)use;
     m->tm = LLVMCreateTargetMachineWithOptions(target, triple, o);
     LLVMDisposeTargetMachineOptions(o);
     if (!m->tm) machine_error(m, "LLVM has no code generator for %s", triple);
