@@ -8,7 +8,8 @@ bool conv_shape(const Lower *l, const Node *n, ConvShape *s) {
   if (x->shape.rank != 4 || x->dt != DT_F32 || !value_is_const(w) || !lower_vectors_ok(l, n)) return false;
   if ((bias && !value_is_const(bias)) || (scale && !value_is_const(scale)) || value_count(y) == 0 || value_count(x) == 0) return false;
   if (y->layout.kind == LAYOUT_BLOCKED && y->layout.block != l->t->lanes) return false;
-  if (x->layout.kind == LAYOUT_BLOCKED && x->layout.block != l->t->lanes) return false;
+  for (int i = 0; i < n->nin; i++)   /* the body's operands too */
+    if (n->in[i] && n->in[i]->layout.kind == LAYOUT_BLOCKED && n->in[i]->layout.block != l->t->lanes) return false;
   const Dim *xd = x->shape.d, *wd = w->shape.d, *yd = y->shape.d;
   *s = (ConvShape){
       .x = x, .w = w, .bias = bias, .scale = scale, .y = y,
