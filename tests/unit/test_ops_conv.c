@@ -252,8 +252,7 @@ static void transpose_sweep(void **state) {
 static void conv_configs(void **state) {
   (void)state;
   Case c = {.rank = 2, .n = 2, .c = 19, .k = 21, .group = 1, .in = {13, 15}, .kernel = {3, 3}, .stride = {1, 2}, .dil = {1, 1},
-            .pad = {1, 1},
-            .pad_end = {1, 0}, .out = {13, 7}, .bias = true, .scale = true, .constant = true, .relu = true, .residual = true};
+            .pad = {1, 1}, .pad_end = {1, 0}, .out = {13, 7}, .bias = true, .scale = true, .constant = true, .relu = true, .residual = true};
   for (int i = 0; i < COUNTOF(op_configs); i++) run_case(&c, i);
   for (int i = 0; i < COUNTOF(op_configs); i++) {
     c.block = c.block_in = c.block_res = op_configs[i].lanes;
