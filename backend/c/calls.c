@@ -77,7 +77,9 @@ static void argument(CGen *g, const Call *c, int i, Text *t) {
 static void call_end(CGen *g, int index, const Call *c) {
   if (g->o->emit_test) text_addf(g->out, " TRACE(%d);", index);
   Text names = {.a = g->a};
-  for (int i = 0; i < c->norigin && names.n < 80; i++) text_addf(&names, "%s%s", i ? " + " : "", c_comment(g->a, c->origin[i], 60));
+  for (int i = 0; i < c->norigin && names.n < 80; i++) {
+    if (*c->origin[i]) text_addf(&names, "%s%s", names.n ? " + " : "", c_comment(g->a, c->origin[i], 60));
+  }
   if (names.n) text_addf(g->out, " /* %s */", names.s);
   text_add(g->out, "\n");
 }

@@ -12,7 +12,7 @@
 #include <string.h>
 
 /* Precedences of C, tightest last. */
-enum { P_ANY, P_SELECT, P_OR, P_XOR, P_AND, P_EQUAL, P_LESS, P_SHIFT, P_ADD, P_MUL, P_UNARY, P_PRIMARY };
+enum { P_ANY, P_SELECT, P_EITHER, P_BOTH, P_OR, P_XOR, P_AND, P_EQUAL, P_LESS, P_SHIFT, P_ADD, P_MUL, P_UNARY, P_PRIMARY };
 
 static void expr(CGen *g, const Expr *e, int min);
 
@@ -214,7 +214,21 @@ static bool int_literal(const Expr *e) {
   return e->type.dt == DT_IDX && e->type.lanes == 1 && x_is_infix(e->op) && infix(e) && int_literal(e->a[0]) && int_literal(e->a[1]);
 }
 
+/* Logic on bools: && and ||, which may skip their second operand, as operands have no effects; != for exclusive or. */
+static void print_logic(CGen *g, const Expr *e, int min) {
+  int prec = e->op == X_AND ? P_BOTH : e->op == X_OR ? P_EITHER : P_EQUAL;
+  if (prec < min) text_add(g->out, "(");
+  expr(g, e->a[0], e->a[0]->op == e->op && e->op != X_XOR ? prec : e->op == X_XOR ? P_ADD : P_OR);
+  text_add(g->out, e->op == X_AND ? " && " : e->op == X_OR ? " || " : " != ");
+  expr(g, e->a[1], e->op == X_XOR ? P_ADD : P_OR);
+  if (prec < min) text_add(g->out, ")");
+}
+
 static void print_infix(CGen *g, const Expr *e, int min) {
+  if (e->a[0]->type.dt == DT_BOOL && !x_is_compare(e->op)) {
+    print_logic(g, e, min);
+    return;
+  }
   int prec = infix_precedence(e->op);
   bool arithmetic = prec == P_ADD || prec == P_MUL;
   /* Outside + - * / % compilers ask for parentheses and readers are glad of them. */
@@ -308,9 +322,9 @@ static void select(CGen *g, const Expr *e, int min) {
     return;
   }
   if (P_SELECT < min) text_add(g->out, "(");
-  expr(g, e->a[0], P_OR);
+  expr(g, e->a[0], P_EITHER);
   text_add(g->out, " ? ");
-  expr(g, e->a[1], P_OR);
+  expr(g, e->a[1], P_EITHER);
   text_add(g->out, " : ");
   expr(g, e->a[2], P_SELECT);
   if (P_SELECT < min) text_add(g->out, ")");
@@ -461,7 +475,8 @@ static const Expr *flatten(CGen *g, const Expr *e, int *height) {
 static int height_of(const Expr *e) {
   int h = 0;
   for (int i = 0; i < 3; i++) {
-    if (e->a[i]) h = MAXI(h, height_of(e->a[i]));
+    int below = e->a[i] ? height_of(e->a[i]) : 0;
+    if (below > h) h = below;
   }
   return h + 1;
 }

@@ -195,6 +195,7 @@ static void kernel_nodes(CGen *g, const Kernel *k, Text *t) {
     if (c->kernel != k) continue;
     calls++;
     for (int j = 0; j < c->norigin; j++) {
+      if (!*c->origin[j]) continue;
       if (shown == 12) more++;
       else text_addf(t, "%s%s", shown++ ? ", " : "", c_comment(g->a, c->origin[j], 60));
     }

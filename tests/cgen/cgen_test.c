@@ -33,6 +33,7 @@ static const Way builds[] = {
   {"c11-v2", "-std=c11 -march=x86-64-v2", "-O1", "v2"},
   {"c99-v3", "-std=c99 -march=x86-64-v3", "-O2", "v3"},
   {"gnu17-v4", "-std=gnu17 -march=x86-64-v4", "-O2 -ffp-contract=off", "v4"},
+  {"c11-tsan", "-std=c11", "-O1 -g -fsanitize=thread", ""},
   {"c++17-base", "-x c++ -std=c++17", "-O0", ""},
   {"c++17-v4", "-x c++ -std=c++17 -march=x86-64-v4", "-O1 -ffp-contract=off", "v4"},
   {"c++17-plain", "-x c++ -std=c++17 -DM_PLAIN_C", "-O0", ""},
@@ -177,14 +178,14 @@ static const char *thread_flags(const Test *t) {
 /* The self-test passes; with a byte of every weight changed it does not, and names a kernel. */
 static bool run_selftest(Test *t, const Way *b, const char *cc) {
   bool file = t->o.weights == SPINEC_WEIGHTS_FILE;
-  const char *compile = arena_printf(t->a, "%s %s %s %s -DM_TRACE m.c m_test.c %s %s -o selftest -lm", cc, b->language, WARNINGS,
+  const char *compile = arena_printf(t->a, "%s %s %s %s -DM_TRACE m.c m_test.c -x none %s %s -o selftest -lm", cc, b->language, WARNINGS,
                                      thread_flags(t), t->o.weights == SPINEC_WEIGHTS_OBJECT ? "weights.o" : "", b->flags);
   if (command(t, compile)) return failed(t, b->name, "self-test: compiler");
   if (command(t, "./selftest && grep -q '^passed$' log")) return failed(t, b->name, "self-test");
   if (file && !command(t, "cp m.weights.bin bad.bin && printf X | dd of=bad.bin conv=notrunc 2>/dev/null && ./selftest bad.bin"))
     return failed(t, b->name, "self-test accepts a file that is not the model's");
   if (t->o.weights != SPINEC_WEIGHTS_INLINE) return true;
-  const char *spoil = arena_printf(t->a, "sed 's/\\(ALIGN64 static const float .*\\)/\\1 77.0f,/' m.c > bad.c && %s %s -w -DM_TRACE bad.c m_test.c %s -o selftest -lm",
+  const char *spoil = arena_printf(t->a, "sed 's/\\(ALIGN64 static const float .*\\)/\\1 77.0f +/' m.c > bad.c && %s %s -w -DM_TRACE bad.c m_test.c %s -o selftest -lm",
                                    cc, b->language, thread_flags(t));
   if (command(t, spoil)) return failed(t, b->name, "self-test: cannot spoil");
   if (command(t, "./selftest") != 1 || command(t, "./selftest | grep -q 'first divergence: call 0, kernel'"))
@@ -196,11 +197,8 @@ static bool run_build(Test *t, const Way *b) {
   const char *cc = compiler_of(t, b);
   bool object = t->o.weights == SPINEC_WEIGHTS_OBJECT, file = t->o.weights == SPINEC_WEIGHTS_FILE;
   if (object && command(t, arena_printf(t->a, "%s -c m_weights.S -o weights.o", t->compiler))) return failed(t, b->name, "assembler");
-  const char *compile = arena_printf(t->a, "%s %s %s %s %s -DTHREADS=%d %s -I. m.c harness.c %s -o harness -lm", cc, b->language, WARNINGS, b->flags,
+  const char *compile = arena_printf(t->a, "%s %s %s %s %s -DTHREADS=%d %s -I. m.c harness.c -x none %s -o harness -lm", cc, b->language, WARNINGS, b->flags,
                                      thread_flags(t), (int)t->o.threads, file ? "-DWEIGHTS_FILE" : "", object ? "weights.o" : "");
-  if (object && strstr(b->language, "c++")) compile = arena_printf(t->a, "%s -x none weights.o", strstr(compile, cc));
-  if (object && strstr(b->language, "c++"))
-    compile = arena_printf(t->a, "%s %s %s %s -DTHREADS=%d -I. m.c harness.c -x none weights.o -o harness -lm", cc, b->language, WARNINGS, b->flags, (int)t->o.threads);
   t->runs++;
   unlink(path(t, "out.bin"));
   if (command(t, compile)) return failed(t, b->name, "compiler");
@@ -230,11 +228,11 @@ static int run_all(Test *t) {
   for (int i = 0; i < COUNTOF(builds); i++) {
     const Way *b = &builds[i];
     if (t->only && strcmp(t->only, b->name)) continue;
-    bool cxx = strstr(b->language, "c++") != NULL;
     /* Texts are for statements, memory and threads; widths and instruction sets are coverage's. */
     bool few = strstr(b->name, "-san") || !strcmp(b->name, "gnu17-v4") || !strcmp(b->name, "c99-v3") || !strcmp(b->name, "c++17-v4");
-    if ((!few && !t->describe && !t->only) || !cpu_has(b->cpu) || (cxx && t->o.threads == SPINEC_THREADS_OPENMP)) continue;
-    run_build(t, b);
+    if (strstr(b->name, "tsan")) few = t->o.threads == SPINEC_THREADS_PTHREAD;
+    else if (t->describe) few = true;
+    if ((few || t->only) && cpu_has(b->cpu)) run_build(t, b);
   }
   printf("%s: %d builds, %d failures\n", t->compiler, t->runs, t->failures);
   return t->failures || !t->runs ? 1 : 0;

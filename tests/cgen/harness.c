@@ -95,8 +95,9 @@ int main(int argc, char **argv) {
     memset(out[i], 0x5a, (size_t)bytes[i]);
   }
   fclose(f);
-  void *weights = block(M_WEIGHTS_BYTES), *workspace = block(M_WORKSPACE_BYTES);
-  memset(workspace, 0xff, M_WORKSPACE_BYTES);
+  const size_t size = M_WORKSPACE_BYTES;
+  void *weights = block(M_WEIGHTS_BYTES), *workspace = block(size);
+  memset(workspace, 0xff, size);
   f = argc > 3 ? fopen(argv[3], "rb") : NULL;
   if (f) {
     get(f, weights, M_WEIGHTS_BYTES);
