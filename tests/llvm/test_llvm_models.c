@@ -54,7 +54,7 @@ static void run(Net *n, const spinec_program *p, spinec_backend backend, int thr
   spinec_session_close(s);
 }
 
-static const char *const networks[] = {"--variant mobile-49XS --size 128", "--variant 49S --size 128", "--variant 49S --size 128 --head retinanet --classes 7",
+static const char *const networks[] = {"--variant mobile-49XS --size 128", "--variant 49S --size 128",
                                        "--variant mobile-49S --size 128 --head classify --keep-bn"};
 
 static void jit_equals_interpreter(void **state) {
