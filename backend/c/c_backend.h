@@ -90,7 +90,6 @@ const char *c_function(CGen *g, Type type, const char *op);   /* "v16f_add"; reg
 
 /* ---- kernel.c ---- */
 void c_kernel(CGen *g, const Kernel *k);
-void c_params(CGen *g, const Kernel *k, Text *t);  /* declarations of its pointers, each with a comma after it */
 const char *c_param_type(CGen *g, const Kernel *k, const Var *v);   /* of the elements */
 
 /* ---- calls.c ---- */

@@ -13,6 +13,12 @@ static const char *threads_name(spinec_threads t) {
   return "none";
 }
 
+/* The model's file without its folder: where it was must not show. */
+static const char *model_name(const CGen *g) {
+  const char *s = g->p->file && *g->p->file ? g->p->file : g->p->name, *slash = strrchr(s, '/');
+  return c_comment(g->a, slash ? slash + 1 : s, 80);
+}
+
 static void port_list(const CGen *g, Text *t, const Port *ports, int n, const char *const *names, const char *label) {
   for (int i = 0; i < n; i++) {
     text_addf(t, " * %-11s %s: %s ", i ? "" : label, names[i], dt_name(ports[i].dt));
@@ -34,7 +40,7 @@ static void weights_line(const CGen *g, Text *t) {
 void c_head_comment(CGen *g, Text *t) {
   const Program *p = g->p;
   bool native = !strcmp(p->target->name, "native");
-  text_addf(t, "/* %s.c: %s compiled to C by spinec %s. Generated: do not edit.\n *\n", g->stem, c_comment(g->a, p->file && *p->file ? p->file : p->name, 80),
+  text_addf(t, "/* %s.c: %s compiled to C by spinec %s. Generated: do not edit.\n *\n", g->stem, model_name(g),
             SPINEC_VERSION);
   if (g->o->command_line) text_addf(t, " * command     %s\n", c_comment(g->a, g->o->command_line, 2000));
   text_addf(t, " * target      %s: %s\n", native ? p->target->summary : p->target->name, native ? "detected" : p->target->summary);
@@ -122,7 +128,7 @@ static void port_struct(const CGen *g, Text *t, const Port *ports, int n, const 
 void c_header(CGen *g, Text *t) {
   const char *P = g->prefix, *U = g->upper;
   text_addf(t, "/* %s.h: interface of %s, compiled by spinec %s. Generated: do not edit.\n *\n", g->stem,
-            c_comment(g->a, g->p->file && *g->p->file ? g->p->file : g->p->name, 80), SPINEC_VERSION);
+            model_name(g), SPINEC_VERSION);
   usage(g, t);
   text_addf(t, " */\n#ifndef %s_H\n#define %s_H\n\n#include <stddef.h>\n#include <stdint.h>\n\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n", U, U);
   sizes(g, t);

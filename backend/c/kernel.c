@@ -178,13 +178,21 @@ const char *c_param_type(CGen *g, const Kernel *k, const Var *v) {
 
 static bool written(const Var *v) { return v->access != ACCESS_IN && v->access != ACCESS_CONST; }
 
-void c_params(CGen *g, const Kernel *k, Text *t) {
-  const char **names = c_var_names(g->a, k);
+/* A declaration behind what is on the line already, or on a line of its own. */
+static void put_param(CGen *g, const char *p, size_t *column, bool first) {
+  bool wrap = !first && *column + strlen(p) > 137;
+  text_addf(g->out, "%s%s", first ? "" : wrap ? ",\n    " : ", ", p);
+  *column = wrap ? 4 + strlen(p) : *column + 2 + strlen(p);
+}
+
+static void params(CGen *g, const Kernel *k, size_t column) {
   for (int i = 0; i < k->params.n; i++) {
     const Var *v = k->params.at[i];
     if (!v->may_alias) need(g->needs, "RESTRICT");
-    text_addf(t, "%s%s *%s%s, ", written(v) ? "" : "const ", c_param_type(g, k, v), v->may_alias ? "" : "RESTRICT ", names[v->id]);
+    const char *p = arena_printf(g->a, "%s%s *%s%s", written(v) ? "" : "const ", c_param_type(g, k, v), v->may_alias ? "" : "RESTRICT ", name_of(g, v));
+    put_param(g, p, &column, i == 0);
   }
+  put_param(g, "ptrdiff_t begin, ptrdiff_t end) {\n", &column, !k->params.n);
 }
 
 /* The nodes of all calls of k, each once, in order. */
@@ -223,9 +231,9 @@ void c_kernel(CGen *g, const Kernel *k) {
   g->var_names = c_var_names(g->a, k);
   need(g->needs, "KERNEL");
   kernel_comment(g, k);
-  text_addf(g->out, "KERNEL void %s(", c_kernel_name(g, k));
-  c_params(g, k, g->out);
-  text_add(g->out, "ptrdiff_t begin, ptrdiff_t end) {\n");
+  const char *start = arena_printf(g->a, "KERNEL void %s(", c_kernel_name(g, k));
+  text_add(g->out, start);
+  params(g, k, strlen(start));
   g->depth = 1;
   for (int i = 0; i < k->params.n; i++) {
     if (u.read[k->params.at[i]->id]) continue;

@@ -25,11 +25,15 @@ static const char *const taken[] = {
   "small", "sun", "vax", "mips", "sparc", "hpux", "interface", "fmaf", "fma", "fmodf", "fmod", "powf", "pow", "fabsf", "fabs", "sqrtf", "sqrt",
   "floorf", "floor", "ceilf", "ceil", "nearbyintf", "nearbyint", "truncf", "trunc", "expf", "exp", "logf", "log", "sinf", "sin", "cosf", "cos",
   "tanf", "tan", "asinf", "asin", "acosf", "acos", "atanf", "atan", "sinhf", "sinh", "coshf", "cosh", "tanhf", "tanh", "asinhf", "asinh", "acoshf",
-  "acosh", "atanhf", "atanh", "erff", "erf", "gamma", "index", "rindex", "y0", "y1", "yn", "j0", "j1", "jn", "div", "abs", "time", "signal"};
+  "acosh", "atanhf", "atanh", "erff", "erf"};
 
 /* Vector types and functions, scalar functions and macros of the prelude. */
 static bool prelude_name(const char *s) {
-  if (s[0] == 'v' && digit(s[1])) return true;
+  if (s[0] == 'v' && digit(s[1])) {   /* v16f, v16f_add, v16_first */
+    const char *c = s + 1;
+    while (digit(*c)) c++;
+    if (*c && strchr("fimu_", *c) && (!c[1] || c[1] == '_' || *c == '_')) return true;
+  }
   static const char *const types[] = {"f32_", "f64_", "i8_", "i16_", "i32_", "i64_", "u8_", "u16_", "u32_", "u64_", "idx_", "may_", "part_", "end_of_"};
   for (int i = 0; i < COUNTOF(types); i++) {
     if (!strncmp(s, types[i], strlen(types[i]))) return true;
