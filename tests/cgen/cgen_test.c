@@ -4,7 +4,7 @@
  *     cgen_test loops FILE COMPILER [BUILD]     a program as text; its first line may hold options, see below
  *     cgen_test emit FILE OUT.c                 only emits (with a self-test), to be looked at
  *
- * COMPILER is gcc or clang; C++ is compiled by g++ or clang++. Builds a machine cannot run are left out. All are compiled with the warnings
+ * COMPILER is gcc or clang, or arm for the cross compilers and emulators of 32- and 64-bit ARM; C++ is compiled by g++ or clang++. Builds a machine cannot run are left out. All are compiled with the warnings
  * that the generated code promises to be free of; C ones run under AddressSanitizer and UndefinedBehaviorSanitizer.
  * Results must be equal bit by bit, but for outputs named approx*: there libm and a missing fused multiply-add may show.
  *
@@ -21,9 +21,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define SKIPPED 77   /* to ctest */
 #define WARNINGS "-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
 #define SANITIZE "-O0 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
 
+/* cpu: the level of x86-64 it needs, or the emulator's name. */
 typedef struct Way { const char *name, *language, *flags, *cpu; } Way;
 static const Way builds[] = {
   {"c11-base-san", "-std=c11", SANITIZE, ""},
@@ -51,6 +53,13 @@ typedef struct Test {
   int runs, failures;
   const char *(*describe)(Arena *a, const Program *p, int output, int64_t i);
 } Test;
+
+/* Machines other than this one: only where the cross compiler and the emulator are installed. */
+static const Way crosses[] = {
+  {"aarch64", "-std=c11 -march=armv8-a", "-O2", "aarch64-linux-gnu"},
+  {"aarch64-c++", "-x c++ -std=c++17 -march=armv8.2-a+dotprod+fp16", "-O0", "aarch64-linux-gnu"},
+  {"armv7", "-std=c11 -march=armv7-a -mfpu=neon-vfpv4 -mfloat-abi=hard", "-O2", "arm-linux-gnueabihf"},
+};
 
 static bool cpu_has(const char *level) {
   if (!*level) return true;
@@ -163,8 +172,16 @@ static bool compare(Test *t, const char *build) {
 
 /* ---- builds ---- */
 
+static bool is_cross(const Way *b) { return b >= crosses && b < crosses + COUNTOF(crosses); }
+
+static const char *emulator(const Test *t, const Way *b) {
+  if (!is_cross(b)) return "";
+  return arena_printf(t->a, "qemu-%.*s -L /usr/%s ", (int)strcspn(b->cpu, "-"), b->cpu, b->cpu);
+}
+
 static const char *compiler_of(const Test *t, const Way *b) {
   bool cxx = strstr(b->language, "c++") != NULL;
+  if (is_cross(b)) return arena_printf(t->a, "%s-%s", b->cpu, cxx ? "g++" : "gcc");
   if (!strcmp(t->compiler, "gcc")) return cxx ? "g++" : "gcc";
   if (!strcmp(t->compiler, "clang")) return cxx ? "clang++" : "clang";
   return t->compiler;
@@ -196,15 +213,15 @@ static bool run_selftest(Test *t, const Way *b, const char *cc) {
 static bool run_build(Test *t, const Way *b) {
   const char *cc = compiler_of(t, b);
   bool object = t->o.weights == SPINEC_WEIGHTS_OBJECT, file = t->o.weights == SPINEC_WEIGHTS_FILE;
-  if (object && command(t, arena_printf(t->a, "%s -c m_weights.S -o weights.o", t->compiler))) return failed(t, b->name, "assembler");
+  if (object && command(t, arena_printf(t->a, "%s -c m_weights.S -o weights.o", is_cross(b) ? cc : t->compiler))) return failed(t, b->name, "assembler");
   const char *compile = arena_printf(t->a, "%s %s %s %s %s -DTHREADS=%d %s -I. m.c harness.c -x none %s -o harness -lm", cc, b->language, WARNINGS, b->flags,
                                      thread_flags(t), (int)t->o.threads, file ? "-DWEIGHTS_FILE" : "", object ? "weights.o" : "");
   t->runs++;
   unlink(path(t, "out.bin"));
   if (command(t, compile)) return failed(t, b->name, "compiler");
-  if (command(t, file ? "./harness in.bin out.bin m.weights.bin" : "./harness in.bin out.bin")) return failed(t, b->name, "run");
+  if (command(t, arena_printf(t->a, "%s./harness in.bin out.bin %s", emulator(t, b), file ? "m.weights.bin" : ""))) return failed(t, b->name, "run");
   if (!compare(t, b->name)) return false;
-  return !t->selftest || run_selftest(t, b, cc);
+  return !t->selftest || is_cross(b) || run_selftest(t, b, cc);
 }
 
 static bool emit(Test *t) {
@@ -225,16 +242,24 @@ static int run_all(Test *t) {
   write_input(t);
   if (command(t, arena_printf(t->a, "cp '%s' harness.c", CGEN_DIR "/harness.c"))) return 1;
   if (!emit(t)) return 1;
+  bool arm = !strcmp(t->compiler, "arm");
   for (int i = 0; i < COUNTOF(builds); i++) {
     const Way *b = &builds[i];
-    if (t->only && strcmp(t->only, b->name)) continue;
+    if (arm || (t->only && strcmp(t->only, b->name))) continue;
     /* Texts are for statements, memory and threads; widths and instruction sets are coverage's. */
     bool few = strstr(b->name, "-san") || !strcmp(b->name, "gnu17-v4") || !strcmp(b->name, "c99-v3") || !strcmp(b->name, "c++17-v4");
     if (strstr(b->name, "tsan")) few = t->o.threads == SPINEC_THREADS_PTHREAD;
     else if (t->describe) few = true;
     if ((few || t->only) && cpu_has(b->cpu)) run_build(t, b);
   }
+  for (int i = 0; i < COUNTOF(crosses); i++) {
+    const Way *b = &crosses[i];
+    if (!arm || (t->only && strcmp(t->only, b->name))) continue;
+    const char *tools = arena_printf(t->a, "command -v %s && command -v qemu-%.*s", compiler_of(t, b), (int)strcspn(b->cpu, "-"), b->cpu);
+    if (!command(t, tools)) run_build(t, b);
+  }
   printf("%s: %d builds, %d failures\n", t->compiler, t->runs, t->failures);
+  if (arm && !t->runs) return SKIPPED;
   return t->failures || !t->runs ? 1 : 0;
 }
 
@@ -271,9 +296,9 @@ static bool load_text(Test *t, const char *file) {
 
 static int run(Test *t, int argc, char **argv) {
   if (argc >= 3 && !strcmp(argv[1], "coverage")) {
-    t->p = coverage_program(t->a);
-    t->describe = coverage_describe;
     t->compiler = argv[2];
+    t->p = coverage_program(t->a, strcmp(t->compiler, "arm") != 0);
+    t->describe = coverage_describe;
     t->only = argc > 3 ? argv[3] : NULL;
     const char *wrong = program_verify(t->p, t->a);
     if (wrong) fprintf(stderr, "coverage: %s\n", wrong);
@@ -286,7 +311,7 @@ static int run(Test *t, int argc, char **argv) {
   }
   if (argc == 4 && !strcmp(argv[1], "emit")) {
     bool coverage = !strcmp(argv[2], "coverage");
-    if (coverage) t->p = coverage_program(t->a);
+    if (coverage) t->p = coverage_program(t->a, true);
     else if (!load_text(t, argv[2])) return 1;
     t->o.emit_test = !coverage;
     t->o.prefix = "m";

@@ -25,6 +25,7 @@ typedef struct Cover {
   Expr *x, *y, *v, *z, *at;
   Var *first, *second, *one, *calm, *y_out;
   VEC(const char *) names;
+  bool subnormals;
 } Cover;
 
 static const DType types[] = {SPINEC_F32, SPINEC_F64, SPINEC_I8, SPINEC_I16, SPINEC_I32, SPINEC_I64,
@@ -58,12 +59,13 @@ static void set(void *data, DType t, int i, int64_t v) {
   else memcpy((char *)data + (size_t)i * dt_size(t), &v, dt_size(t));   /* little-endian, as every machine this test runs on */
 }
 
-static void fill_one(void *data, DType t, int which, int i) {
+static void fill_one(void *data, DType t, int which, int i, bool subnormals) {
   int pair = which == 0 ? i / PAIRS : i % PAIRS;
   if (dt_is_float(t)) {
     double x = edge_floats[pair];
     if (which == 2) x = i < PAIRS ? edge_floats[i] : i < PAIRS + COUNTOF(more_floats) ? more_floats[i - PAIRS] : ((double)(noise(i) >> 40) * 0x1p-23 - 1) * exp2((double)(noise(i) & 7));
     if (which == 3) x = 0.5 + (double)(noise(i) >> 40) * 0x1p-23;
+    if (!subnormals && fabs(x) < 1e-30) x = 0;
     data_set_f(data, t, i, x);
   } else {
     int64_t v = edge_int(t, pair);
@@ -77,7 +79,7 @@ static int add_array(Cover *c, DType t, int which) {
   size_t bytes = N * dt_size(t);
   DenseWeight *d = NEW(c->a, DenseWeight);
   char *data = arena_alloc(c->a, bytes);
-  for (int i = 0; i < N; i++) fill_one(data, t, which, i);
+  for (int i = 0; i < N; i++) fill_one(data, t, which, i, c->subnormals);
   *d = (DenseWeight){data, bytes};
   static const char *const names[] = {"pairs, first", "pairs, second", "one", "calm"};
   return program_add_weight(c->p, (Weight){.name = names[which], .source = data, .bytes = (int64_t)bytes, .fill = weight_fill_dense, .ctx = d});
@@ -142,8 +144,8 @@ static void binary_slots(Cover *c, XOp op) {
   slot(c, op, name, x_bin(b, op, x_num(b, t, 3), shift ? c->z : c->y));
   if (c->lanes > 1) return;
   /* How constants are spelled. */
-  static const double constants[] = {1, 0, -1, 0.1, 1e30, -0.0, INFINITY, -INFINITY, NAN, 1e-40, 2147483648.0};
-  for (int i = 0; is_float && op == X_SUB && i < COUNTOF(constants); i++) slot(c, op, name, x_bin(b, op, x_num(b, t, constants[i]), c->v));
+  static const double constants[] = {1, 0, -1, 0.1, 1e30, -0.0, INFINITY, -INFINITY, NAN, 2147483648.0, 1e-40};
+  for (int i = 0; is_float && op == X_SUB && i < COUNTOF(constants) - !c->subnormals; i++) slot(c, op, name, x_bin(b, op, x_num(b, t, constants[i]), c->v));
   if (is_float) return;
   slot(c, op, name, x_bin(b, op, c->v, x_int(b, t, shift ? 7 : edge_int(c->dt, 9))));
   slot(c, op, name, x_bin(b, op, x_bin(b, op, c->x, shift ? c->z : c->y), shift ? c->z : c->v));
@@ -159,12 +161,14 @@ static void select_slots(Cover *c) {
   slot(c, X_SELECT, "select", x_select(b, x_un(b, X_NOT, cond), c->y, x_select(b, cond, c->v, c->z)));
 }
 
-/* out may be idx, which cannot be stored: there and back. */
 static void cast_slots(Cover *c) {
   Build *b = &c->b;
   slot(c, X_CAST, "cast", x_cast(b, c->out, c->v));
   if (c->lanes > 1) return;
-  slot(c, X_CAST, "cast through idx", x_cast(b, c->out, x_cast(b, DT_IDX, c->v)));
+  /* Numbers that an idx of 32 bits holds too. */
+  Type t = c->v->type;
+  Expr *small = c->dt == DT_BOOL ? c->v : dt_is_float(c->dt) ? x_bin(b, X_MIN, x_bin(b, X_MAX, c->v, x_num(b, t, -1e9)), x_num(b, t, 1e9)) : x_bin(b, X_AND, c->v, x_int(b, t, 0x7f));
+  slot(c, X_CAST, "cast through idx", x_cast(b, c->out, x_cast(b, DT_IDX, small)));
   if (dt_size(c->dt) == 1) slot(c, X_CAST, "cast of a sum", x_cast(b, c->out, x_bin(b, X_ADD, c->x, c->y)));
 }
 
@@ -172,7 +176,7 @@ static void idx_slots(Cover *c) {
   static const XOp ops[] = {X_ADD, X_SUB, X_MUL, X_DIV, X_REM, X_MIN, X_MAX, X_AND, X_OR, X_XOR, X_SHL, X_SHR};
   Build *b = &c->b;
   if (c->lanes > 1 || c->dt != DT_I64) return;
-  Expr *p = x_cast(b, DT_IDX, x_bin(b, X_AND, c->v, x_int(b, c->v->type, 0xffff))), *q = x_cast(b, DT_IDX, c->z);
+  Expr *p = x_cast(b, DT_IDX, x_bin(b, X_AND, c->v, x_int(b, c->v->type, 0xffff))), *q = x_cast(b, DT_IDX, x_bin(b, X_AND, c->z, x_int(b, c->v->type, 7)));
   for (int i = 0; i < COUNTOF(ops); i++) {
     bool divides = ops[i] == X_DIV || ops[i] == X_REM;
     slot(c, ops[i], "idx", x_cast(b, DT_I64, x_bin(b, ops[i], p, divides ? x_addi(b, q, 1) : q)));
@@ -300,8 +304,8 @@ static void add_kernel(Cover *c) {
 
 static bool vector_type(DType t) { return t == DT_F32 || t == DT_I32 || t == DT_BOOL; }
 
-Program *coverage_program(Arena *a) {
-  Cover c = {.a = a, .p = program_new(a, target_find("x86-64-v4"))};
+Program *coverage_program(Arena *a, bool subnormals) {
+  Cover c = {.a = a, .subnormals = subnormals, .p = program_new(a, target_find("x86-64-v4"))};
   c.p->name = "coverage";
   for (int i = 0; i < COUNTOF(types); i++) {
     Arrays *in = &c.arrays[types[i]];
