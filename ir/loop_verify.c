@@ -110,7 +110,7 @@ static bool shuffle_ok(Verify *v, const Expr *e) {
 
 static bool bitcast_ok(Verify *v, const Expr *e) {
   DType to = e->type.dt, from = e->a[0]->type.dt;
-  bool ok = to != DT_BOOL && from != DT_BOOL && to != DT_IDX && from != DT_IDX && dt_bits(to) == dt_bits(from);
+  bool ok = to != DT_BOOL && from != DT_BOOL && to != DT_IDX && from != DT_IDX && to != from && dt_bits(to) == dt_bits(from);
   return operand(v, e, ok) && result(v, e, type_of(to, e->a[0]->type.lanes));
 }
 
@@ -144,7 +144,7 @@ static bool op_ok(Verify *v, const Expr *e) {
   case X_ASIN: case X_ACOS: case X_ATAN: case X_SINH: case X_COSH: case X_TANH: case X_ASINH: case X_ACOSH: case X_ATANH:
   case X_ERF: case X_SIGMOID:
     return operand(v, e, dt_is_float(t.dt)) && result(v, e, t);
-  case X_CAST: return result(v, e, type_of(e->type.dt, t.lanes));
+  case X_CAST: return operand(v, e, e->type.dt != t.dt) && result(v, e, type_of(e->type.dt, t.lanes));
   case X_BITCAST: return bitcast_ok(v, e);
   case X_SPLAT:
     return operand(v, e, t.lanes == 1) && result(v, e, type_of(t.dt, e->type.lanes)) && (e->type.lanes > 1 || fail(v, "splat to a scalar"));

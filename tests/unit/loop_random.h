@@ -12,7 +12,7 @@
 #include "loop_test.h"
 
 enum { RANDOM_IN = 128, RANDOM_OUT = 64, RANDOM_EXTENT = 3, RANDOM_PARAMS = 8 };
-enum { RANDOM_MATH = 1 };
+enum { RANDOM_MATH = 1, RANDOM_WIDTHS = 2 /* of real targets: 4, 8 and 16 lanes; else 2 and 32 as well */ };
 
 typedef struct Random {
   Build b;
@@ -41,8 +41,10 @@ static inline Expr *rnd_var(Random *g, Var *v) {
   e->var = v;
   return e;
 }
-static inline Expr *rnd_int(Random *g, Type t, int64_t i) { return x_int(&g->b, t, i); }
 static inline int rnd(Random *g, int n) { return test_pick(&g->seed, n); }
+/* Of a vector. */
+static inline int rnd_width(Random *g) { return g->flags & RANDOM_WIDTHS ? 4 << rnd(g, 3) : 2 << rnd(g, 5); }
+static inline Expr *rnd_int(Random *g, Type t, int64_t i) { return x_int(&g->b, t, i); }
 
 /* A small non-negative idx. */
 static inline Expr *rnd_index_term(Random *g, int depth) {
@@ -146,14 +148,14 @@ static inline Expr *rnd_float_op(Random *g, Type t, int depth) {
 
 static inline Expr *rnd_lanes(Random *g, Type t, int depth) {
   if (t.lanes == 1) {
-    int n = 2 << rnd(g, 4);
+    int n = rnd_width(g);
     XOp op = rnd(g, 2) && t.dt != DT_BOOL ? X_REDUCE_MIN : X_EXTRACT;
     Expr *e = rnd_node(g, op, t, rnd_expr(g, type_of(t.dt, n), depth - 1), NULL, NULL);
     if (e->op == X_EXTRACT) e->i = rnd(g, n);
     return e;
   }
   if (rnd(g, 2)) return rnd_node(g, X_SPLAT, t, rnd_expr(g, type_of(t.dt, 1), depth - 1), NULL, NULL);
-  int n = 2 << rnd(g, 4);
+  int n = rnd_width(g);
   Type from = type_of(t.dt, n);
   Expr *e = rnd_node2(g, X_SHUFFLE, t, from, depth - 1);
   uint8_t *pick = NEW_N(g->arena, uint8_t, t.lanes);
@@ -172,7 +174,8 @@ static inline Expr *rnd_convert(Random *g, Type t, int depth) {
     Expr *e = rnd_node(g, X_AND, i, rnd_expr(g, i, depth - 1), rnd_int(g, i, 0x3fffffff), NULL);
     return rnd_node(g, X_BITCAST, t, e, NULL, NULL);
   }
-  return rnd_node(g, X_CAST, t, rnd_expr(g, type_of(from, t.lanes), depth - 1), NULL, NULL);
+  Expr *e = rnd_expr(g, type_of(from, t.lanes), depth - 1);
+  return from == t.dt ? e : rnd_node(g, X_CAST, t, e, NULL, NULL);
 }
 
 static inline Expr *rnd_expr(Random *g, Type t, int depth) {
@@ -197,7 +200,7 @@ static inline Expr *rnd_expr(Random *g, Type t, int depth) {
 static inline Type rnd_type(Random *g) {
   static const DType scalar[] = {DT_F32, DT_I32, DT_U8, DT_F64, DT_I64, DT_I16, DT_U32, DT_BOOL};
   if (rnd(g, 4) == 0) return type_of(scalar[rnd(g, COUNTOF(scalar))], 1);
-  int lanes = 1 << rnd(g, 6);
+  int lanes = rnd(g, 4) ? rnd_width(g) : 1;
   return type_of(rnd(g, 5) ? (rnd(g, 3) ? DT_F32 : DT_I32) : DT_BOOL, lanes);
 }
 
@@ -226,7 +229,7 @@ static inline void rnd_define(Random *g, bool reg, Type t, Expr *e) {
 static inline void rnd_store(Random *g) {
   bool f = rnd(g, 3) != 0;
   Var *buf = f ? (rnd(g, 4) ? g->y : g->s) : g->z;
-  int lanes = 1 << rnd(g, 6);
+  int lanes = rnd(g, 4) ? rnd_width(g) : 1;
   Expr *base = buf == g->s ? NULL : rnd_node(g, X_MUL, type_idx(), rnd_var(g, g->range), rnd_int(g, type_idx(), RANDOM_OUT), NULL);
   Expr *e = rnd_expr(g, type_of(f ? DT_F32 : DT_I32, lanes), 4);
   Stmt *s = rnd_stmt(g, S_STORE);

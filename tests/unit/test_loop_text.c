@@ -166,6 +166,7 @@ static void rules(void **state) {
   refuse("let a: bool = true + false", "+ of bool");
   refuse("let a: f32 = load x[0] & 1.0", "& of f32");
   refuse("let a: i32 = exp(load n[0])", "exp of i32");
+  refuse("let a: f32 = cast.f32(load x[0])", "cast of f32");
   refuse("let a: f64x4 = 1.0", "not a type of values");
   refuse("let a: f32x3 = 1.0", "not a type of values");
   refuse("let a: f64 = bitcast.f64(load x[0])", "bitcast of f32");

@@ -1,6 +1,8 @@
 /* vector_avx2.h: what vector_gnu.h does less well for 8 lanes with AVX2 and FMA. Masks are as there: lanes of 0 or -1.
  *
  * A template, read by prelude.c; see there for what the marks mean. Text above the first mark is not printed.
+ *
+ * Not blendv_epi8: with AVX-512, gcc 12 turns blendv_epi8(b, ~a, c != d) into the selection by c == d.
  */
 //@ vN_first
 /* the first n lanes */
@@ -18,7 +20,7 @@ INLINE vNi vNi_$1(vNi a, vNi b) { return (vNi)_mm256_$1_epi32((__m256i)a, (__m25
 //@ vNf_select
 INLINE vNf vNf_select(vNm m, vNf a, vNf b) { return _mm256_blendv_ps(b, a, (__m256)m); }
 //@ vNi_select
-INLINE vNi vNi_select(vNm m, vNi a, vNi b) { return (vNi)_mm256_blendv_epi8((__m256i)b, (__m256i)a, (__m256i)m); }
+INLINE vNi vNi_select(vNm m, vNi a, vNi b) { return (vNi)_mm256_blendv_ps((__m256)b, (__m256)a, (__m256)m); }
 //@ vNf_fma
 INLINE vNf vNf_fma(vNf a, vNf b, vNf c) { return _mm256_fmadd_ps(a, b, c); }
 //@ vNf_sqrt

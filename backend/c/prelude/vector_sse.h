@@ -1,6 +1,8 @@
 /* vector_sse.h: what vector_gnu.h does less well for 4 lanes with SSE4.1. Masks are as there: lanes of 0 or -1.
  *
  * A template, read by prelude.c; see there for what the marks mean. Text above the first mark is not printed.
+ *
+ * Not blendv_epi8: with AVX-512, gcc 12 turns blendv_epi8(b, ~a, c != d) into the selection by c == d.
  */
 //@ vNf_$1 ; min ; max
 INLINE vNf vNf_$1(vNf a, vNf b) { return _mm_$1_ps(a, b); }
@@ -9,7 +11,7 @@ INLINE vNi vNi_$1(vNi a, vNi b) { return (vNi)_mm_$1_epi32((__m128i)a, (__m128i)
 //@ vNf_select
 INLINE vNf vNf_select(vNm m, vNf a, vNf b) { return _mm_blendv_ps(b, a, (__m128)m); }
 //@ vNi_select
-INLINE vNi vNi_select(vNm m, vNi a, vNi b) { return (vNi)_mm_blendv_epi8((__m128i)b, (__m128i)a, (__m128i)m); }
+INLINE vNi vNi_select(vNm m, vNi a, vNi b) { return (vNi)_mm_blendv_ps((__m128)b, (__m128)a, (__m128)m); }
 //@ vNf_fma
 INLINE vNf vNf_fma(vNf a, vNf b, vNf c) {
 #if defined(__FMA__)
