@@ -36,7 +36,7 @@ static void emit_tile(Emit *e, Expr *x0, int cols, bool at_edge) {
   Var *acc[MAX_TILE];
   Expr *k = x_muli(b, e->cb, lanes), *init = conv_start(e->l, &e->affine, k);
   for (int i = 0; i < cols; i++) {
-    char name[16];
+    char name[32];
     snprintf(name, sizeof name, "a%d", i);
     acc[i] = s_reg(b, name, init);
   }

@@ -262,7 +262,7 @@ static void emit_tile(Emit *e, const TileAt *t) {
   for (int j = 0; j < t->vecs; j++) {
     Expr *init = conv_start(e->l, &e->affine, x_addi(b, t->k, (int64_t)j * lanes));
     for (int i = 0; i < t->rows * t->cols; i++) {
-      char name[24];
+      char name[32];
       snprintf(name, sizeof name, "a%d_%d", i, j);
       acc[i][j] = s_reg(b, name, init);
     }
