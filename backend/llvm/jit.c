@@ -388,8 +388,17 @@ static bool runs_here(const Target *t) {
          t->fp16 <= here->fp16 && t->bf16 <= here->bf16;
 }
 
+/* The memory plan has run. */
+static bool planned(const Program *p) {
+  for (int i = 0; i < p->weights.n; i++) {
+    if (p->weights.at[i].offset + p->weights.at[i].bytes > p->weight_bytes) return false;
+  }
+  return true;
+}
+
 static Status open_in(Jit *j, Diag *d) {
   const Program *p = j->p;
+  if (!planned(p)) return diag_error(d, SPINEC_ERR_INTERNAL, NULL, NULL, "JIT: the program's weights have no places");
   if (!runs_here(p->target))
     return diag_error(d, SPINEC_ERR_OPTION, NULL, "compile for native", "JIT: this machine cannot run code for %s", p->target->name);
   j->perf = getenv("SPINEC_PERF") != NULL;

@@ -1,12 +1,14 @@
 /* backend/llvm/module.c: LLVM's contexts, target machines, passes and code generation.
  *
  * Errors: LLVM reports some through return values and some to the context's handler, whose default prints and exits. Both end in
- * Machine.error, and the caller makes a diagnostic of it.
+ * Machine.error, and the caller makes a diagnostic of it. Two cases LLVM leaves no way to survive: running out of memory inside it, and
+ * mistakes of its own in generating code.
  *
  * Passes: the IR comes scheduled, so most of LLVM's -O2 finds nothing and costs more than the code generator. What pays is in `pipeline`.
  */
 #include "llvm.h"
 
+#include <llvm-c/Analysis.h>
 #include <llvm-c/Target.h>
 #include <llvm-c/Transforms/PassBuilder.h>
 #include <pthread.h>
@@ -132,7 +134,18 @@ void unit_function(const Unit *u, LLVMValueRef fn) {
   unit_attribute(u, fn, (unsigned)LLVMAttributeFunctionIndex, "nounwind", 0);
 }
 
+/* Where assertions are on, what was built is checked: LLVM itself trusts it. */
+static bool verify(Unit *u) {
+#ifndef NDEBUG
+  char *text = NULL;
+  if (LLVMVerifyModule(u->mod, LLVMReturnStatusAction, &text)) machine_error(u->m, "the module is not valid: %s", text);
+  LLVMDisposeMessage(text);
+#endif
+  return !u->m->error[0];
+}
+
 bool unit_optimise(Unit *u) {
+  if (!verify(u)) return false;
   LLVMPassBuilderOptionsRef o = LLVMCreatePassBuilderOptions();
   LLVMErrorRef e = LLVMRunPasses(u->mod, pipeline, u->m->tm, o);
   LLVMDisposePassBuilderOptions(o);
