@@ -9,6 +9,7 @@
  * Points 0, 1, -1, 2, -2, 1/2, -1/2: small, with exact powers, and in pairs of opposite sign, which halves the transforms' arithmetic.
  */
 #include "winograd.h"
+#include <string.h>
 
 static const double points[] = {0, 1, -1, 2, -2, 0.5, -0.5};
 
@@ -48,18 +49,26 @@ static void transform_filter(const Winograd *f, const float *w, double scale, do
     for (int j = 0; j < f->t; j++) u[i][j] = scale * (half[i][0] * f->g[j][0] + half[i][1] * f->g[j][1] + half[i][2] * f->g[j][2]);
 }
 
+/* The panel's channels for one input channel are made together, so that every plane is written a line at a time. */
+static void fill_line(const WinogradPack *p, int64_t panel, int64_t c, float *line) {
+  int t = p->f.t;
+  double u[WINOGRAD_MAX][WINOGRAD_MAX];
+  for (int64_t i = 0; i < p->width; i++) {
+    int64_t k = panel * p->width + i;
+    bool real = k < p->k;
+    if (real) transform_filter(&p->f, p->w + (k * p->c + c) * 9, p->scale ? (double)p->scale[k] : 1, u);
+    for (int q = 0; q < t * t; q++) line[q * p->width + i] = real ? (float)u[q / t][q % t] : 0;
+  }
+}
+
 void winograd_pack_fill(const void *ctx, void *dst) {
   const WinogradPack *p = ctx;
-  float *out = dst;
-  int t = p->f.t;
+  float line[WINOGRAD_MAX * WINOGRAD_MAX * WINOGRAD_MAX_WIDTH], *out = dst;
   int64_t plane = p->panels * p->c * p->width;
-  double u[WINOGRAD_MAX][WINOGRAD_MAX];
-  for (int64_t k = 0; k < p->panels * p->width; k++)
+  for (int64_t panel = 0; panel < p->panels; panel++)
     for (int64_t c = 0; c < p->c; c++) {
-      bool real = k < p->k;
-      if (real) transform_filter(&p->f, p->w + (k * p->c + c) * 9, p->scale ? (double)p->scale[k] : 1, u);
-      int64_t at = ((k / p->width) * p->c + c) * p->width + k % p->width;
-      for (int i = 0; i < t; i++)
-        for (int j = 0; j < t; j++) out[(i * t + j) * plane + at] = real ? (float)u[i][j] : 0;
+      fill_line(p, panel, c, line);
+      for (int q = 0; q < p->f.t * p->f.t; q++)
+        memcpy(out + q * plane + (panel * p->c + c) * p->width, line + q * p->width, (size_t)p->width * sizeof *line);
     }
 }

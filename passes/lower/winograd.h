@@ -5,6 +5,7 @@
 #include "../../ir/base.h"
 
 #define WINOGRAD_MAX 8   /* largest tile: F(6,3) */
+#define WINOGRAD_MAX_WIDTH 64   /* output channels of a panel: 4 vectors of 16 */
 
 /* F(m,3) in one dimension: y = at * ((g * w) .* (bt * x)), x of t = m + 2 inputs, y of m outputs. */
 typedef struct Winograd {
