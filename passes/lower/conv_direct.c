@@ -240,6 +240,8 @@ static void emit_reduction(Emit *e, const TileAt *t, Var *acc[MAX_PIXELS][MAX_VE
   Expr *channels = s->c % s->block ? x_bin(b, X_MIN, x_idx(b, s->block), x_sub(b, x_idx(b, s->c), x_muli(b, cb, s->block))) : x_idx(b, s->block);
   bool loop = s->block > 1;
   Expr *c = loop ? s_for(b, "c", x_idx(b, 0), channels, 1) : x_idx(b, 0);
+  /* A channel block's pixels are far from the next block's: the next tile's lines are asked for one a step, a tile ahead of their use. */
+  if (e->p.flat && loop) s_prefetch(b, e->src, x_add(b, xi, x_addi(b, x_muli(b, c, s->block), (int64_t)t->cols * s->block)), 2, false);
   Expr *w[MAX_VECS];
   for (int j = 0; j < t->vecs; j++) w[j] = s_let(b, "w", x_load(b, t->w, x_add(b, wi, x_addi(b, x_muli(b, c, width), (int64_t)j * lanes)), lanes));
   for (int i = 0; i < t->rows * t->cols; i++) {
