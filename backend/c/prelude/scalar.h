@@ -16,8 +16,11 @@
 #define INLINE static inline
 #endif
 //@ KERNEL
-#if defined(__GNUC__)
-#define KERNEL static __attribute__((noinline)) /* else the compiler may merge them all into one huge function */
+/* Apart from each other: merged into one function they take long to compile. With its usual settings gcc runs out of registers in them. */
+#if defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__) && !defined(__INTEL_COMPILER)
+#define KERNEL static __attribute__((noinline, optimize("ira-region=one", "no-predictive-commoning")))
+#elif defined(__GNUC__)
+#define KERNEL static __attribute__((noinline))
 #else
 #define KERNEL static
 #endif
