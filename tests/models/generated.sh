@@ -58,3 +58,20 @@ END
 # shellcheck disable=SC2086
 gcc -O1 both.c small.c other.c $weights $(ls other*.S 2>/dev/null || true) -lm -o both && ./both || fail "two models in one program"
 echo "two models link together"
+
+# The same on other machines, under an emulator: each network's own self-check, with the code made for that target.
+cross() {  # TARGET CC QEMU SYSROOT NETWORK
+  command -v "$2" >/dev/null && command -v "$3" >/dev/null || { echo "$1: $2 or $3 is not installed"; return 0; }
+  flags=$(sed -n 's/^ \* compile  *cc -O2 *\(.*\) -c .*/\1/p' "$5.c" | head -n 1)
+  # shellcheck disable=SC2086
+  "$2" -O2 $flags "$5.c" "$5_test.c" $(ls "$5"*.S 2>/dev/null || true) -lm -o "$5.$1" || fail "$5 for $1"
+  "$3" -L "$4" "./$5.$1" >log || { cat log; fail "$5 on $1"; }
+  echo "$5 on $1: $(tail -n 1 log)"
+}
+"$gen" --variant 49S --size 128 -o deep.onnx >/dev/null
+for net in small deep; do
+  "$spinec" compile $net.onnx -o $net.c --prefix $net --emit-test --target armv8-a -q
+  cross armv8-a aarch64-linux-gnu-gcc qemu-aarch64 /usr/aarch64-linux-gnu $net
+  "$spinec" compile $net.onnx -o $net.c --prefix $net --emit-test --target armv7-a+neon -q
+  cross armv7-a+neon arm-linux-gnueabihf-gcc qemu-arm /usr/arm-linux-gnueabihf $net
+done
