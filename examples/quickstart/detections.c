@@ -14,7 +14,8 @@
 
 static spinec_status load(const char *dir, const char *kind, int level, spinec_tensor *t, char err[RT_ERR_MAX]) {
   char path[4096];
-  if (snprintf(path, sizeof path, "%s/%s%d.npy", dir, kind, level) >= (int)sizeof path) return rt_fail(err, SPINEC_ERR_IO, "%s: name too long", dir);
+  const int n = snprintf(path, sizeof path, "%s/%s%d.npy", dir, kind, level);
+  if (n >= (int)sizeof path) return rt_fail(err, SPINEC_ERR_IO, "%s: name too long", dir);
   const spinec_status status = npy_load(path, t, err);
   if (status) return status;
   if (t->dtype == SPINEC_F32 && t->rank == 4 && t->dims[0] == 1 && t->dims[1] > 0) return SPINEC_OK;
@@ -23,7 +24,8 @@ static spinec_status load(const char *dir, const char *kind, int level, spinec_t
 
 static bool fits(const HeadOutputs *h, int i) {
   const int64_t cells = h->side >> (FIRST_LEVEL + i), *c = h->cls[i].dims, *b = h->box[i].dims;
-  return cells > 0 && c[2] == cells && c[3] == cells && b[2] == cells && b[3] == cells && c[1] == (int64_t)h->classes * ANCHORS && b[1] == 4 * ANCHORS;
+  return cells > 0 && c[2] == cells && c[3] == cells && b[2] == cells && b[3] == cells && c[1] == (int64_t)h->classes * ANCHORS &&
+         b[1] == 4 * ANCHORS;
 }
 
 spinec_status head_load(const char *dir, int side, HeadOutputs *out, char err[RT_ERR_MAX]) {
@@ -34,7 +36,8 @@ spinec_status head_load(const char *dir, int side, HeadOutputs *out, char err[RT
     if (!status) status = load(dir, "box", FIRST_LEVEL + i, &out->box[i], err);
     if (!status && i == 0) out->classes = out->cls[0].dims[1] < 1 << 20 ? (int)out->cls[0].dims[1] / ANCHORS : 0;
     if (!status && (out->classes < 1 || !fits(out, i)))
-      status = rt_fail(err, SPINEC_ERR_INPUT, "%s: outputs of level %d do not belong to a picture of %d pixels", dir, FIRST_LEVEL + i, side);
+      status = rt_fail(err, SPINEC_ERR_INPUT, "%s: outputs of level %d do not belong to a picture of %d pixels", dir, FIRST_LEVEL + i,
+                       side);
   }
   if (status) head_free(out);
   return status;
@@ -87,7 +90,8 @@ static Box decode(const HeadOutputs *h, int level, int anchor, int64_t cell, int
   const float aw = size / r, ah = size * r, cx = ((float)(cell % across) + 0.5f) * stride, cy = ((float)(cell / across) + 0.5f) * stride;
   const float w = aw * expf(fminf(d[2 * cells], limit)), t = ah * expf(fminf(d[3 * cells], limit));
   const float x = cx + d[0] * aw - w / 2, y = cy + d[cells] * ah - t / 2, side = (float)h->side;
-  const float x0 = fminf(fmaxf(x, 0), side), y0 = fminf(fmaxf(y, 0), side), x1 = fminf(fmaxf(x + w, 0), side), y1 = fminf(fmaxf(y + t, 0), side);
+  const float x0 = fminf(fmaxf(x, 0), side), x1 = fminf(fmaxf(x + w, 0), side);
+  const float y0 = fminf(fmaxf(y, 0), side), y1 = fminf(fmaxf(y + t, 0), side);
   return (Box){x0, y0, x1 - x0, y1 - y0};
 }
 
@@ -125,7 +129,8 @@ static int collect(const HeadOutputs *h, Detection *all) {
 
 int head_detections(const HeadOutputs *h, float overlap, int per_level, Detection *out) {
   size_t total = 0;
-  for (int level = FIRST_LEVEL; level <= LAST_LEVEL; level++) total += (size_t)ANCHORS * (size_t)(h->side >> level) * (size_t)(h->side >> level);
+  for (int level = FIRST_LEVEL; level <= LAST_LEVEL; level++)
+    total += (size_t)ANCHORS * (size_t)(h->side >> level) * (size_t)(h->side >> level);
   Detection *all = malloc((total + 1) * sizeof *all);
   if (!all) return 0;
   const int candidates = collect(h, all);

@@ -72,7 +72,8 @@ static void draw_hills(Scene *s) {
     enum { STEPS = 60 };
     Point p[STEPS + 3];
     for (int i = 0; i <= STEPS; i++) {
-      const float t = (float)i / STEPS, a = 5.1f * t + 2.3f * (float)layer, up = 0.5f + 0.3f * sinf(a) + 0.16f * sinf(2.7f * a + 1) + 0.05f * sinf(9 * a);
+      const float t = (float)i / STEPS, a = 5.1f * t + 2.3f * (float)layer;
+      const float up = 0.5f + 0.3f * sinf(a) + 0.16f * sinf(2.7f * a + 1) + 0.05f * sinf(9 * a);
       p[i] = (Point){t * s->side, s->side * (horizon - (0.085f - 0.024f * (float)layer) * up - 0.004f)};
     }
     p[STEPS + 1] = (Point){s->side, s->side * (horizon + 0.02f)};
@@ -94,7 +95,8 @@ static void draw_ground(Scene *s) {
   }
   for (int side = -1; side <= 1; side += 2) {
     const float x = kerb * (float)side;
-    quad(s, (Place){x, 0, 1}, (Place){x + 0.3f * (float)side, 0, 1}, (Place){x + 0.3f * (float)side, 0, 300}, (Place){x, 0, 300}, paint_solid(rgb(0xd8d2c6)));
+    quad(s, (Place){x, 0, 1}, (Place){x + 0.3f * (float)side, 0, 1}, (Place){x + 0.3f * (float)side, 0, 300}, (Place){x, 0, 300},
+         paint_solid(rgb(0xd8d2c6)));
   }
   for (float z = 64; z > 9.5f; z -= 6) on_ground(s, -0.09f, 0.09f, z, z + 3, rgb(0xf2efe6));
   for (float x = -kerb + 0.45f; x < kerb - 0.3f; x += 0.98f) on_ground(s, x, x + 0.52f, 5.4f, 8.2f, rgb(0xf2efe6));
@@ -135,7 +137,8 @@ static void draw_shop(Scene *s, float x, float z0, float z1) {
     const float a = z0 + 0.5f + (z1 - z0 - 1) * (float)i / stripes, b = z0 + 0.5f + (z1 - z0 - 1) * (float)(i + 1) / stripes;
     const Color c = haze(i & 1 ? pale : awning, a);
     quad(s, (Place){x, 3.2f, a}, (Place){x, 3.2f, b}, (Place){x + out, 2.6f, b}, (Place){x + out, 2.6f, a}, paint_solid(c));
-    quad(s, (Place){x + out, 2.6f, a}, (Place){x + out, 2.6f, b}, (Place){x + out, 2.35f, b}, (Place){x + out, 2.35f, a}, paint_solid(color_shade(c, 0.85f)));
+    quad(s, (Place){x + out, 2.6f, a}, (Place){x + out, 2.6f, b}, (Place){x + out, 2.35f, b}, (Place){x + out, 2.35f, a},
+         paint_solid(color_shade(c, 0.85f)));
   }
 }
 
@@ -144,7 +147,8 @@ static void draw_house(Scene *s, int side, float z0, float z1, float height, Col
   const Point gable[5] = {project(s, (Place){x, 0, z0}), project(s, (Place){x, height, z0}), project(s, (Place){ridge, height + 2.6f, z0}),
                           project(s, (Place){back, height, z0}), project(s, (Place){back, 0, z0})};
   draw_polygon(s->im, gable, 5, paint_solid(haze(color_shade(wall, 0.62f), z0)));
-  quad(s, (Place){x, height, z0}, (Place){ridge, height + 2.6f, z0}, (Place){ridge, height + 2.6f, z1}, (Place){x, height, z1}, paint_solid(haze(roof, z0)));
+  quad(s, (Place){x, height, z0}, (Place){ridge, height + 2.6f, z0}, (Place){ridge, height + 2.6f, z1}, (Place){x, height, z1},
+       paint_solid(haze(roof, z0)));
   const Point near = gable[0], far = project(s, (Place){x, 0, z1});
   quad(s, (Place){x, 0, z0}, (Place){x, height, z0}, (Place){x, height, z1}, (Place){x, 0, z1},
        paint_gradient(haze(color_shade(wall, light), z0), near.x, 0, haze(color_shade(wall, light), z1), far.x, 0));
@@ -194,7 +198,8 @@ static void draw_tree(Scene *s, float x, float z, float height) {
   shadow(s, x - 0.6f, z, 2.0f, 1.4f);
   const Point trunk[4] = {{foot.x - 0.16f * u, foot.y}, {foot.x + 0.16f * u, foot.y}, {foot.x + 0.1f * u, foot.y - 0.55f * height * u},
                           {foot.x - 0.1f * u, foot.y - 0.55f * height * u}};
-  draw_polygon(s->im, trunk, 4, paint_gradient(haze(rgb(0x4a382c), z), foot.x - 0.16f * u, 0, haze(rgb(0x7b604a), z), foot.x + 0.16f * u, 0));
+  const Color shaded = haze(rgb(0x4a382c), z), lit = haze(rgb(0x7b604a), z);
+  draw_polygon(s->im, trunk, 4, paint_gradient(shaded, foot.x - 0.16f * u, 0, lit, foot.x + 0.16f * u, 0));
   for (int i = 0; i < 90; i++) {
     const float t = (float)i / 90, a = uniform(s, 0, 6.2831853f), r = sqrtf(uniform(s, 0, 1)) * height * 0.27f;
     const float dx = r * cosf(a), dy = height * 0.72f + r * 0.95f * sinf(a);
@@ -243,20 +248,25 @@ static void draw_car(Scene *s, float x, float z, Color c, bool away) {
   on_side(s, near_side, 0.28f, 0.95f, z, far, dark);
   const float cabin_near = away ? z + 0.35f : z + 1.4f, cabin_far = away ? far - 1.4f : far - 0.35f;
   quad(s, (Place){near_side, 0.92f, cabin_near - 0.25f}, (Place){inner, 1.45f, cabin_near + 0.3f},
-       (Place){inner, 1.45f, cabin_far - 0.5f}, (Place){near_side, 0.92f, cabin_far + 0.35f}, paint_solid(haze(color_shade(glass, 0.8f), z)));
-  quad(s, (Place){l + 0.2f, 1.45f, cabin_near + 0.3f}, (Place){r - 0.2f, 1.45f, cabin_near + 0.3f}, (Place){r - 0.2f, 1.46f, cabin_far - 0.5f},
-       (Place){l + 0.2f, 1.46f, cabin_far - 0.5f}, paint_solid(haze(color_shade(c, 1.1f), z)));
-  quad(s, (Place){l, 0.93f, z}, (Place){r, 0.93f, z}, (Place){r - 0.06f, 0.95f, cabin_near}, (Place){l + 0.06f, 0.95f, cabin_near}, paint_solid(haze(color_shade(c, 1.12f), z)));
-  quad(s, (Place){l + 0.08f, 0.92f, cabin_near - 0.1f}, (Place){r - 0.08f, 0.92f, cabin_near - 0.1f}, (Place){r - 0.22f, 1.45f, cabin_near + 0.3f},
-       (Place){l + 0.22f, 1.45f, cabin_near + 0.3f}, paint_solid(haze(color_shade(c, 0.95f), z)));
+       (Place){inner, 1.45f, cabin_far - 0.5f}, (Place){near_side, 0.92f, cabin_far + 0.35f},
+       paint_solid(haze(color_shade(glass, 0.8f), z)));
+  quad(s, (Place){l + 0.2f, 1.45f, cabin_near + 0.3f}, (Place){r - 0.2f, 1.45f, cabin_near + 0.3f},
+       (Place){r - 0.2f, 1.46f, cabin_far - 0.5f}, (Place){l + 0.2f, 1.46f, cabin_far - 0.5f}, paint_solid(haze(color_shade(c, 1.1f), z)));
+  quad(s, (Place){l, 0.93f, z}, (Place){r, 0.93f, z}, (Place){r - 0.06f, 0.95f, cabin_near}, (Place){l + 0.06f, 0.95f, cabin_near},
+       paint_solid(haze(color_shade(c, 1.12f), z)));
+  quad(s, (Place){l + 0.08f, 0.92f, cabin_near - 0.1f}, (Place){r - 0.08f, 0.92f, cabin_near - 0.1f},
+       (Place){r - 0.22f, 1.45f, cabin_near + 0.3f}, (Place){l + 0.22f, 1.45f, cabin_near + 0.3f},
+       paint_solid(haze(color_shade(c, 0.95f), z)));
   const Point a = project(s, (Place){x, 1.4f, z}), b = project(s, (Place){x, 0.95f, z});
-  quad(s, (Place){l + 0.18f, 0.97f, cabin_near - 0.1f}, (Place){r - 0.18f, 0.97f, cabin_near - 0.1f}, (Place){r - 0.3f, 1.4f, cabin_near + 0.28f},
-       (Place){l + 0.3f, 1.4f, cabin_near + 0.28f}, paint_gradient(haze(rgb(0xa9c7d8), z), a.x, a.y, haze(glass, z), b.x, b.y));
+  quad(s, (Place){l + 0.18f, 0.97f, cabin_near - 0.1f}, (Place){r - 0.18f, 0.97f, cabin_near - 0.1f},
+       (Place){r - 0.3f, 1.4f, cabin_near + 0.28f}, (Place){l + 0.3f, 1.4f, cabin_near + 0.28f},
+       paint_gradient(haze(rgb(0xa9c7d8), z), a.x, a.y, haze(glass, z), b.x, b.y));
   on_front(s, l + 0.1f, l + 0.42f, 0, 0.4f, z, rgb(0x17181c));
   on_front(s, r - 0.42f, r - 0.1f, 0, 0.4f, z, rgb(0x17181c));
   const float u = scale_at(s, z);
   const Point corner = project(s, (Place){l, 0.95f, z});
-  draw_round_box(s->im, (Box){corner.x, corner.y, 1.8f * u, 0.68f * u}, 0.14f * u, paint_gradient(haze(c, z), 0, corner.y, haze(dark, z), 0, corner.y + 0.68f * u));
+  draw_round_box(s->im, (Box){corner.x, corner.y, 1.8f * u, 0.68f * u}, 0.14f * u,
+                 paint_gradient(haze(c, z), 0, corner.y, haze(dark, z), 0, corner.y + 0.68f * u));
   on_front(s, l + 0.05f, r - 0.05f, 0.28f, 0.42f, z, color_shade(dark, 0.6f));
   const Color lamp = away ? rgb(0xd8261f) : rgb(0xfff6d8);
   for (int i = 0; i < 2; i++) {
@@ -277,7 +287,8 @@ static void draw_person(Scene *s, float x, float z, uint32_t coat, uint32_t trou
   draw_line(s->im, hip, (Point){f.x - stride * u, f.y - 0.03f * u}, 0.17f * u, color_shade(legs, 0.8f));
   draw_line(s->im, hip, (Point){f.x + stride * u, f.y - 0.03f * u}, 0.17f * u, legs);
   draw_line(s->im, neck, (Point){f.x + 1.1f * stride * u, f.y - 0.85f * u}, 0.12f * u, color_shade(cloth, 0.75f));
-  draw_round_box(s->im, (Box){f.x - 0.2f * u, f.y - 1.5f * u, 0.4f * u, 0.72f * u}, 0.15f * u, paint_gradient(color_shade(cloth, 0.8f), f.x - 0.2f * u, 0, cloth, f.x + 0.2f * u, 0));
+  draw_round_box(s->im, (Box){f.x - 0.2f * u, f.y - 1.5f * u, 0.4f * u, 0.72f * u}, 0.15f * u,
+                 paint_gradient(color_shade(cloth, 0.8f), f.x - 0.2f * u, 0, cloth, f.x + 0.2f * u, 0));
   draw_line(s->im, neck, (Point){f.x - 1.1f * stride * u, f.y - 0.85f * u}, 0.12f * u, cloth);
   draw_ellipse(s->im, f.x, f.y - 1.64f * u, 0.115f * u, 0.14f * u, paint_solid(skin));
   draw_ellipse(s->im, f.x, f.y - 1.71f * u, 0.12f * u, 0.085f * u, paint_solid(haze(rgb(0x35271f), z)));
@@ -288,8 +299,10 @@ static void draw_bicycle(Scene *s, float x, float z, uint32_t coat) {
   const Point f = project(s, (Place){x, 0, z});
   shadow(s, x, z, 0.9f, 0.4f);
   const Color dark = rgb(0x1c1e24), frame = rgb(0x1f7a8c);
-  const Point rear = {f.x - 0.52f * u, f.y - 0.34f * u}, front = {f.x + 0.52f * u, f.y - 0.34f * u}, seat = {f.x - 0.22f * u, f.y - 0.92f * u};
-  const Point bar = {f.x + 0.36f * u, f.y - 1.02f * u}, crank = {f.x - 0.03f * u, f.y - 0.34f * u}, shoulder = {f.x + 0.02f * u, f.y - 1.5f * u};
+  const Point rear = {f.x - 0.52f * u, f.y - 0.34f * u}, front = {f.x + 0.52f * u, f.y - 0.34f * u};
+  const Point seat = {f.x - 0.22f * u, f.y - 0.92f * u};
+  const Point bar = {f.x + 0.36f * u, f.y - 1.02f * u}, crank = {f.x - 0.03f * u, f.y - 0.34f * u};
+  const Point shoulder = {f.x + 0.02f * u, f.y - 1.5f * u};
   for (int wheel = 0; wheel < 2; wheel++) {
     const Point c = wheel ? front : rear;
     Point last = {c.x + 0.33f * u, c.y};

@@ -186,8 +186,8 @@ static float draw_row(Image *im, float x, float y, float w, const char *name, co
 
 static void draw_table(Image *im, const Facts *f, float x, float y, float w) {
   static const struct { const char *name, *fact, *unit; } rows[] = {
-      {"parameters", "params", ""}, {"multiply-adds", "macs", ""}, {"weights, transformed", "weight_bytes", "B"}, {"workspace", "workspace_bytes", "B"},
-      {"C source", "source_bytes", "B"}, {"program with weights", "program_bytes", "B"},
+      {"parameters", "params", ""}, {"multiply-adds", "macs", ""}, {"weights, transformed", "weight_bytes", "B"},
+      {"workspace", "workspace_bytes", "B"}, {"C source", "source_bytes", "B"}, {"program with weights", "program_bytes", "B"},
   };
   char s[64];
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
