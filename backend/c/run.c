@@ -2,6 +2,7 @@
  *
  * The text goes to a private folder that is gone again as soon as the shared object is loaded. The compiler is started directly, without a
  * shell; what it prints becomes the error message. Weights never touch a file: they are filled into memory and handed to NAME_run.
+ * The hook of self-tests, which NAME_run calls after each kernel, serves profiles here.
  */
 #define _GNU_SOURCE
 #include "c_backend.h"
@@ -18,14 +19,23 @@
 
 extern char **environ;
 
-#define PREFIX "spinec"
+#define PREFIX "spinec_compiled"
 #define MESSAGE_MAX 2000   /* of the compiler's output */
 
 typedef void RunFn(const void *const *in, void *const *out, const void *weights, void *workspace);
 typedef void RunPoolFn(const void *const *in, void *const *out, const void *weights, void *workspace, void *pool);
 
+typedef void TraceFn(void *arg, int call);
+
+/* Behind the model's own text. */
+static const char hook_text[] =
+  "\nstatic void (*trace_fn)(void *arg, int call);\nstatic void *trace_arg;\n"
+  "void " PREFIX "_trace(int call) {\n  if (trace_fn) trace_fn(trace_arg, call);\n}\n"
+  "void " PREFIX "_set_trace(void (*fn)(void *arg, int call), void *arg) {\n  trace_fn = fn;\n  trace_arg = arg;\n}\n";
+
 typedef struct CRunner {
   Runner runner;
+  void (*set_trace)(TraceFn *fn, void *arg);
   void *library;
   RunFn *run;            /* one of the two */
   RunPoolFn *run_pool;
@@ -86,7 +96,7 @@ static Status compile(CGen *g, const char *dir, bool threads) {
   int n = 0;
   add_compiler(g->a, argv, &n, 16);
   if (!n) return diag_error(g->d, SPINEC_ERR_TOOL, NULL, "set SPINEC_CC or CC", "no C compiler is named");
-  add_words(g->a, argv, &n, 40, "-std=c11 -O2 -ffp-contract=off -shared -fPIC -w");
+  add_words(g->a, argv, &n, 40, "-std=c11 -O2 -ffp-contract=off -shared -fPIC -w -DSPINEC_COMPILED_TRACE");
   add_words(g->a, argv, &n, 50, g->p->target->cflags);
   if (threads) argv[n++] = "-pthread";
   argv[n++] = arena_printf(g->a, "%s/model.c", dir);
@@ -115,6 +125,7 @@ static Status write_file(CGen *g, const char *path, const Text *a, const Text *b
 static Status write_source(CGen *g, const char *dir) {
   Text header = {.a = g->a}, head = {.a = g->a}, tail = {.a = g->a};
   cgen_source(g, &head, &tail);
+  text_add(&tail, hook_text);
   c_header(g, &header);
   Status s = write_file(g, arena_printf(g->a, "%s/model.h", dir), &header, NULL);
   return s == SPINEC_OK ? write_file(g, arena_printf(g->a, "%s/model.c", dir), &head, &tail) : s;
@@ -141,7 +152,8 @@ static Status load(CGen *g, CRunner *r, const char *dir, int threads) {
   } else {
     symbol(r->library, PREFIX "_run", &r->run);
   }
-  if (!r->run && !r->run_pool) return diag_error(g->d, SPINEC_ERR_TOOL, NULL, NULL, "the compiled model has no entry");
+  symbol(r->library, PREFIX "_set_trace", &r->set_trace);
+  if ((!r->run && !r->run_pool) || !r->set_trace) return diag_error(g->d, SPINEC_ERR_TOOL, NULL, NULL, "the compiled model has no entry");
   return SPINEC_OK;
 }
 
@@ -167,6 +179,24 @@ static Status c_run(Runner *runner, const void *const *inputs, void *const *outp
   return SPINEC_OK;
 }
 
+typedef struct Clock { double *ns; int64_t last; } Clock;
+
+static void tick(void *arg, int call) {
+  Clock *c = arg;
+  int64_t now = time_ns();
+  c->ns[call] = (double)(now - c->last);
+  c->last = time_ns();
+}
+
+static Status c_profile(Runner *runner, const void *const *inputs, void *const *outputs, double *ns, Diag *d) {
+  CRunner *r = (CRunner *)runner;
+  Clock c = {ns, time_ns()};
+  r->set_trace(tick, &c);
+  Status s = c_run(runner, inputs, outputs, d);
+  r->set_trace(NULL, NULL);
+  return s;
+}
+
 static void c_close(Runner *runner) {
   CRunner *r = (CRunner *)runner;
   if (!r) return;
@@ -186,7 +216,7 @@ static Status open_in(CGen *g, CRunner *r, const char *dir, int threads) {
 }
 
 static Status guarded(const Program *p, CRunner *r, const char *dir, int threads, Diag *d) {
-  spinec_emit_options o = {.kind = SPINEC_EMIT_C, .prefix = PREFIX, .weights = SPINEC_WEIGHTS_FILE,
+  spinec_emit_options o = {.kind = SPINEC_EMIT_C, .prefix = PREFIX, .weights = SPINEC_WEIGHTS_FILE, .emit_test = true,
                            .threads = threads > 1 ? SPINEC_THREADS_PTHREAD : SPINEC_THREADS_NONE};
   Fail fail;
   Arena *volatile a = NULL;
@@ -209,7 +239,7 @@ Runner *c_open(const Program *p, int threads, Diag *d) {
     diag_error(d, SPINEC_ERR_MEMORY, NULL, NULL, "out of memory");
     return NULL;
   }
-  r->runner = (Runner){.run = c_run, .close = c_close};
+  r->runner = (Runner){.run = c_run, .profile = c_profile, .close = c_close};
   spinec_status s = tempdir_new(&dir, err);
   if (s != SPINEC_OK) {
     diag_error(d, s, NULL, NULL, "%s", err);

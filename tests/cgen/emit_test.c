@@ -206,6 +206,10 @@ static void run_equal(World *w, int threads) {
     for (int i = 0; i < p->outputs.n; i++)
       assert_memory_equal(got[i], want[i], (size_t)shape_count(&p->outputs.at[i].shape) * dt_size(p->outputs.at[i].dt));
   }
+  double ns[16];
+  for (int i = 0; i < COUNTOF(ns); i++) ns[i] = -1;
+  assert_int_equal(r->profile(r, in, got, ns, w->d), SPINEC_OK);
+  for (int i = 0; i < COUNTOF(ns); i++) assert_true(i < p->calls.n ? ns[i] > 0 && ns[i] < 1e9 : ns[i] < 0);
   r->close(r);
 }
 
