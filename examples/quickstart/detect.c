@@ -48,7 +48,8 @@ static int write_npy(const char *dir, const char *name, const float *data, size_
   while (side * side < pixels) side++;
   side >>= level;
   const size_t channels = count / (side * side);
-  const int n = snprintf(text, sizeof text, "{'descr': '<f4', 'fortran_order': False, 'shape': (1, %zu, %zu, %zu), }", channels, side, side);
+  const int n =
+      snprintf(text, sizeof text, "{'descr': '<f4', 'fortran_order': False, 'shape': (1, %zu, %zu, %zu), }", channels, side, side);
   const int padded = (MAGIC + 2 + n + 1 + 63) / 64 * 64 - MAGIC - 2;   /* the numbers start at a multiple of 64 */
   const unsigned char size[2] = {(unsigned char)(padded & 255), (unsigned char)(padded >> 8)};
   if (snprintf(path, sizeof path, "%s/%s.npy", dir, name) >= (int)sizeof path) return fprintf(stderr, "%s: name too long\n", dir), 0;
