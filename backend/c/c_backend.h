@@ -84,7 +84,7 @@ const Expr *c_flatten(CGen *g, const Expr *e);
 /* f(&buf[index], ...): the name of the load or store of `type` with these options. */
 void c_access(CGen *g, Type type, const char *what, const Expr *count, const Expr *stride);
 /* ", count, stride" as far as that function has them. */
-void c_count_and_stride(CGen *g, Type type, bool store, const Expr *count, const Expr *stride);
+void c_count_and_stride(CGen *g, Type type, const Expr *count, const Expr *stride);
 void c_address(CGen *g, const Var *buf, const Expr *index);
 const char *c_function(CGen *g, Type type, const char *op);   /* "v16f_add"; registers the need */
 

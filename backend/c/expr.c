@@ -120,14 +120,14 @@ void c_address(CGen *g, const Var *buf, const Expr *index) {
 
 void c_access(CGen *g, Type type, const char *what, const Expr *count, const Expr *stride) {
   char op[32];
-  bool mask = type.dt == DT_BOOL, full = !count && !stride && !strcmp(what, "load");
-  snprintf(op, sizeof op, "%s%s%s", what, count || (mask && !full) ? "_part" : "", stride || (mask && !full) ? "_stride" : "");
+  bool mask = type.dt == DT_BOOL && (count || stride);
+  snprintf(op, sizeof op, "%s%s%s", what, count || mask ? "_part" : "", stride || mask ? "_stride" : "");
   text_addf(g->out, "%s(", c_function(g, type, op));
 }
 
 /* Masks have one partial form; what the IR leaves out is spelled. */
-void c_count_and_stride(CGen *g, Type type, bool store, const Expr *count, const Expr *stride) {
-  bool mask = type.dt == DT_BOOL && (store || count || stride);
+void c_count_and_stride(CGen *g, Type type, const Expr *count, const Expr *stride) {
+  bool mask = type.dt == DT_BOOL && (count || stride);
   if (count || mask) {
     text_add(g->out, ", ");
     if (count) c_expr(g, count);
@@ -150,7 +150,7 @@ static void load(CGen *g, const Expr *e, int min) {
   }
   c_access(g, e->type, "load", e->a[1], e->a[2]);
   c_address(g, e->var, e->a[0]);
-  c_count_and_stride(g, e->type, false, e->a[1], e->a[2]);
+  c_count_and_stride(g, e->type, e->a[1], e->a[2]);
   text_add(g->out, ")");
 }
 

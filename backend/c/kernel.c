@@ -101,7 +101,7 @@ static void store(CGen *g, const Stmt *s) {
   c_address(g, s->var, index);
   text_add(g->out, ", ");
   c_expr(g, value);
-  c_count_and_stride(g, t, true, s->count, s->stride);
+  c_count_and_stride(g, t, s->count, s->stride);
   text_add(g->out, ");\n");
 }
 

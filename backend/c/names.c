@@ -34,7 +34,7 @@ static bool prelude_name(const char *s) {
     while (digit(*c)) c++;
     if (*c && strchr("fimu_", *c) && (!c[1] || c[1] == '_' || *c == '_')) return true;
   }
-  static const char *const types[] = {"f32_", "f64_", "i8_", "i16_", "i32_", "i64_", "u8_", "u16_", "u32_", "u64_", "idx_", "may_", "part_", "end_of_"};
+  static const char *const types[] = {"f32_", "f64_", "i8_", "i16_", "i32_", "i64_", "u8_", "u16_", "u32_", "u64_", "idx_", "may_", "part_", "end_of_", "weights_"};
   for (int i = 0; i < COUNTOF(types); i++) {
     if (!strncmp(s, types[i], strlen(types[i]))) return true;
   }

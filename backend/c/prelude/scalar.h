@@ -45,8 +45,6 @@ typedef $2 may_$1;
 #endif
 //@ int $1 ; add + ; sub - ; mul * ; and & ; or | ; xor ^
 INLINE T T_$1(T a, T b) { return (T)((U)a $2 (U)b); }
-//@ int fma
-INLINE T T_fma(T a, T b, T c) { return (T)((U)a * (U)b + (U)c); }
 //@ int neg
 INLINE T T_neg(T a) { return (T)((U)0 - (U)a); }
 //@ int not

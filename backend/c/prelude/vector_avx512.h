@@ -15,7 +15,14 @@ INLINE vN$1 vN$1_load_part(const $2 *p, ptrdiff_t n) { return (vN$1)_mm512_maskz
 //@ vN$1_store_part ; f float ps __m512 ; i int32_t epi32 __m512i
 INLINE void vN$1_store_part($2 *p, vN$1 a, ptrdiff_t n) { _mm512_mask_storeu_$3(p, vN_first(n), ($4)a); }
 //@ vNm_load
-INLINE vNm vNm_load(const uint8_t *p) { return vNm_load_part_stride(p, 16, 1); }
+INLINE vNm vNm_load(const uint8_t *p) {
+  const __m512i x = _mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128((const __m128i *)p));
+  return _mm512_test_epi32_mask(x, x);
+}
+//@ vNm_store
+INLINE void vNm_store(uint8_t *p, vNm a) {
+  _mm_storeu_si128((__m128i *)p, _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)vNi_from_m(a)));
+}
 //@ vNm_load_part_stride
 INLINE vNm vNm_load_part_stride(const uint8_t *p, ptrdiff_t n, ptrdiff_t s) {
   unsigned r = 0;
@@ -75,7 +82,5 @@ INLINE vNm vNm_from_f(vNf a) { return vNf_ne(a, vNf_splat(0.0f)); }
 INLINE vNm vNm_from_i(vNi a) { return vNi_ne(a, vNi_splat(0)); }
 //@ vNm_extract
 INLINE bool vNm_extract(vNm a, int i) { return ((unsigned)a >> i & 1u) != 0; }
-//@ vNm_reduce_$1 ; min == 0xffff ; max != 0
-INLINE bool vNm_reduce_$1(vNm a) { return a $2 $3; }
 //@ vN$1_pin ; f ; i
 #define vN$1_pin(x) __asm__("" : "+v"(x))

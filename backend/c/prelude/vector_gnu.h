@@ -51,10 +51,18 @@ INLINE void vN$1_store_part_stride($2 *p, vN$1 a, ptrdiff_t n, ptrdiff_t s) {
   vN$1_store(t, a);
   for (ptrdiff_t i = 0; i < n && i < N; i++) p[i * s] = t[i];
 }
+//@ vNb
+typedef uint8_t vNb __attribute__((vector_size(N)));
 //@ vNm_load
 INLINE vNm vNm_load(const uint8_t *p) {
-  const vNm r = {LANES(-(int32_t)(p[$i] != 0))};
-  return r;
+  vNb b;
+  memcpy(&b, p, sizeof b);
+  return (vNm)(__builtin_convertvector(b, vNi) != vNi_splat(0));
+}
+//@ vNm_store
+INLINE void vNm_store(uint8_t *p, vNm a) {
+  const vNb b = __builtin_convertvector((vNi)a & vNi_splat(1), vNb);
+  memcpy(p, &b, sizeof b);
 }
 //@ vNm_load_part_stride
 INLINE vNm vNm_load_part_stride(const uint8_t *p, ptrdiff_t n, ptrdiff_t s) {
@@ -131,8 +139,6 @@ INLINE vN$1 vN$1_not(vN$1 a) { return ~a; }
 INLINE vNi vNi_shl(vNi a, vNi b) { return (vNi)((vNu)a << ((vNu)b & (vNu)vNi_splat(31))); }
 //@ vNi_shr
 INLINE vNi vNi_shr(vNi a, vNi b) { return a >> (b & vNi_splat(31)); }
-//@ vNi_fma
-INLINE vNi vNi_fma(vNi a, vNi b, vNi c) { return (vNi)((vNu)a * (vNu)b + (vNu)c); }
 //@ vNi_neg
 INLINE vNi vNi_neg(vNi a) { return (vNi)((vNu)vNi_splat(0) - (vNu)a); }
 //@ vNi_abs
@@ -183,11 +189,5 @@ INLINE $3 vN$1_reduce_$2(vN$1 a) { return $4(a[0], a[1]); }
 INLINE $3 vN$1_reduce_$2(vN$1 a) { return $4($4(a[0], a[2]), $4(a[1], a[3])); }
 //@ vN$1_reduce_$2 ; f min float ; f max float ; i add int32_t ; i mul int32_t ; i min int32_t ; i max int32_t
 INLINE $3 vN$1_reduce_$2(vN$1 a) { return vH$1_reduce_$2(vH$1_$2(vN$1_low(a), vN$1_high(a))); }
-//@ vNm_reduce_$1 ; min & true ; max | false
-INLINE bool vNm_reduce_$1(vNm a) {
-  bool r = $3;
-  for (int i = 0; i < N; i++) r = r $2 (a[i] != 0);
-  return r;
-}
 //@ vN$1_pin ; f ; i
 #define vN$1_pin(x) ((void)(x))

@@ -72,6 +72,10 @@ INLINE vNm vNm_load_part_stride(const uint8_t *p, ptrdiff_t n, ptrdiff_t s) {
   for (int i = 0; i < N; i++) r.v[i] = i < n && p[i * s] != 0;
   return r;
 }
+//@ vNm_store
+INLINE void vNm_store(uint8_t *p, vNm a) {
+  for (int i = 0; i < N; i++) p[i] = a.v[i];
+}
 //@ vNm_store_part_stride
 INLINE void vNm_store_part_stride(uint8_t *p, vNm a, ptrdiff_t n, ptrdiff_t s) {
   for (int i = 0; i < N && i < n; i++) p[i * s] = a.v[i];
@@ -97,9 +101,9 @@ INLINE vN$1 vN$1_select(vNm m, vN$1 a, vN$1 b) {
   for (int i = 0; i < N; i++) a.v[i] = m.v[i] ? a.v[i] : b.v[i];
   return a;
 }
-//@ vN$1_fma ; f f32 ; i i32
-INLINE vN$1 vN$1_fma(vN$1 a, vN$1 b, vN$1 c) {
-  for (int i = 0; i < N; i++) a.v[i] = $2_fma(a.v[i], b.v[i], c.v[i]);
+//@ vNf_fma
+INLINE vNf vNf_fma(vNf a, vNf b, vNf c) {
+  for (int i = 0; i < N; i++) a.v[i] = f32_fma(a.v[i], b.v[i], c.v[i]);
   return a;
 }
 //@ vNf_neg
@@ -136,7 +140,7 @@ INLINE vN$1 vN$1_bits_$2(vN$2 a) {
 }
 //@ vN$1_extract ; f float ; i int32_t ; m bool
 INLINE $2 vN$1_extract(vN$1 a, int i) { return a.v[i]; }
-//@ vN$1_reduce_$2 ; f add float `a.v[i] + a.v[i + n]` ; f mul float `a.v[i] * a.v[i + n]` ; f min float `f32_min(a.v[i], a.v[i + n])` ; f max float `f32_max(a.v[i], a.v[i + n])` ; i add int32_t `i32_add(a.v[i], a.v[i + n])` ; i mul int32_t `i32_mul(a.v[i], a.v[i + n])` ; i min int32_t `i32_min(a.v[i], a.v[i + n])` ; i max int32_t `i32_max(a.v[i], a.v[i + n])` ; m min bool `a.v[i] && a.v[i + n]` ; m max bool `a.v[i] || a.v[i + n]`
+//@ vN$1_reduce_$2 ; f add float `a.v[i] + a.v[i + n]` ; f mul float `a.v[i] * a.v[i + n]` ; f min float `f32_min(a.v[i], a.v[i + n])` ; f max float `f32_max(a.v[i], a.v[i + n])` ; i add int32_t `i32_add(a.v[i], a.v[i + n])` ; i mul int32_t `i32_mul(a.v[i], a.v[i + n])` ; i min int32_t `i32_min(a.v[i], a.v[i + n])` ; i max int32_t `i32_max(a.v[i], a.v[i + n])`
 INLINE $3 vN$1_reduce_$2(vN$1 a) {
   for (int n = H; n > 0; n /= 2) {
     for (int i = 0; i < n; i++) a.v[i] = $4;
