@@ -3,8 +3,8 @@
  *   all lanes, stride 1      one vector access
  *   constant count           a shorter vector, widened with zeros
  *   count                    masked access; lanes past the count are not touched
- *   stride                   one access per lane; a scatter where the target has masks
- *   count and stride         masked gather or scatter
+ *   stride                   one access per lane, stores of many lanes in a loop
+ *   count and stride         masked gather; stores in a loop over the lanes (a scatter takes up to three times as long where it is microcode)
  *
  * A bool is a byte in memory and a bit in a register. Addresses of whole accesses are inbounds; those of partial ones need not be, as
  * no lane may be valid.
@@ -117,13 +117,42 @@ LLVMValueRef gen_load(Gen *g, const Expr *e) {
 
 static void store_plain(Gen *g, const Var *buf, LLVMValueRef v, LLVMValueRef p) { memory_access(g, LLVMBuildStore(g->u->b, v, p), buf); }
 
-static void store_masked(Gen *g, const Stmt *s, LLVMValueRef v, LLVMValueRef count, LLVMValueRef stride) {
+static void store_masked(Gen *g, const Stmt *s, LLVMValueRef v, LLVMValueRef count) {
   const Unit *u = g->u;
   int n = s->e->type.lanes;
   LLVMValueRef align = LLVMConstInt(LLVMInt32TypeInContext(u->m->ctx), element_align(s->var), false);
-  LLVMValueRef p = stride ? addresses(g, s->var, s->index, stride, n) : address(g, s->var, s->index, NULL, false);
-  gen_intrinsic(u, stride ? "llvm.masked.scatter" : "llvm.masked.store", (LLVMTypeRef[]){LLVMTypeOf(v), LLVMTypeOf(p)}, 2,
-                (LLVMValueRef[]){v, p, align, mask(g, count, n)}, 4);
+  LLVMValueRef p = address(g, s->var, s->index, NULL, false);
+  gen_intrinsic(u, "llvm.masked.store", (LLVMTypeRef[]){LLVMTypeOf(v), LLVMTypeOf(p)}, 2, (LLVMValueRef[]){v, p, align, mask(g, count, n)}, 4);
+}
+
+static LLVMValueRef entry_alloca(Gen *g, LLVMTypeRef t) {
+  LLVMBuilderRef b = g->u->b;
+  LLVMBasicBlockRef here = LLVMGetInsertBlock(b);
+  LLVMPositionBuilderAtEnd(b, g->entry);
+  LLVMValueRef p = LLVMBuildAlloca(b, t, "");
+  LLVMPositionBuilderAtEnd(b, here);
+  return p;
+}
+
+/* The first `count` lanes of v, one by one, through memory: little code, and as quick as stores can be. */
+static void store_lanes(Gen *g, const Stmt *s, LLVMValueRef v, LLVMValueRef count, LLVMValueRef stride) {
+  const Unit *u = g->u;
+  LLVMBuilderRef b = u->b;
+  LLVMTypeRef idx = u->t_idx, t = gen_memory_type(u, s->var->type);
+  LLVMValueRef lanes = entry_alloca(g, LLVMTypeOf(v)), to = address(g, s->var, s->index, NULL, false);
+  LLVMBuildStore(b, v, lanes);
+  LLVMValueRef end = gen_intrinsic(u, "llvm.smin", &idx, 1, (LLVMValueRef[]){count, gen_idx(u, s->e->type.lanes)}, 2);
+  LLVMBasicBlockRef head = LLVMGetInsertBlock(b);
+  LLVMBasicBlockRef loop = LLVMAppendBasicBlockInContext(u->m->ctx, g->fn, ""), done = LLVMAppendBasicBlockInContext(u->m->ctx, g->fn, "");
+  LLVMBuildCondBr(b, LLVMBuildICmp(b, LLVMIntSGT, end, gen_idx(u, 0), ""), loop, done);
+  LLVMPositionBuilderAtEnd(b, loop);
+  LLVMValueRef i = LLVMBuildPhi(b, idx, ""), at = LLVMBuildMul(b, i, stride, "");
+  LLVMValueRef x = LLVMBuildLoad2(b, t, LLVMBuildInBoundsGEP2(b, t, lanes, &i, 1, ""), "");
+  store_plain(g, s->var, x, LLVMBuildGEP2(b, t, to, &at, 1, ""));
+  LLVMValueRef next = LLVMBuildNSWAdd(b, i, gen_idx(u, 1), "");
+  LLVMBuildCondBr(b, LLVMBuildICmp(b, LLVMIntSLT, next, end, ""), loop, done);
+  LLVMAddIncoming(i, (LLVMValueRef[]){gen_idx(u, 0), next}, (LLVMBasicBlockRef[]){head, loop}, 2);
+  LLVMPositionBuilderAtEnd(b, done);
 }
 
 static void store_strided(Gen *g, const Stmt *s, LLVMValueRef v, LLVMValueRef stride) {
@@ -141,12 +170,13 @@ void gen_store(Gen *g, const Stmt *s) {
   LLVMValueRef count = s->count ? gen_expr(g, s->count) : NULL, stride = s->stride ? gen_expr(g, s->stride) : NULL;
   if (s->e->type.dt == DT_BOOL) v = LLVMBuildZExt(g->u->b, v, gen_memory_type(g->u, s->e->type), "");
   if (!count) {
-    /* Where there are scatters, one is no slower than so many scalar stores, and sixteen times quicker to compile. */
-    if (stride && g->u->m->target->masks && lanes >= 8) store_masked(g, s, v, gen_idx(g->u, lanes), stride);
+    if (stride && lanes >= 8) store_lanes(g, s, v, gen_idx(g->u, lanes), stride);
     else if (stride) store_strided(g, s, v, stride);
     else store_plain(g, s->var, v, address(g, s->var, s->index, NULL, true));
-  } else if (stride || !constant_count(s->count, lanes, &n)) {
-    store_masked(g, s, v, count, stride);
+  } else if (stride) {
+    store_lanes(g, s, v, count, stride);
+  } else if (!constant_count(s->count, lanes, &n)) {
+    store_masked(g, s, v, count);
   } else if (n) {
     store_plain(g, s->var, n == lanes ? v : resize(g, v, n, n), address(g, s->var, s->index, NULL, true));
   }
