@@ -50,6 +50,10 @@ bool pass_epilogue(Graph *g, Ctx *c);    /* elementwise consumers into node bodi
 /* ---- lower/ ---- */
 Program *lower_graph(Graph *g, Ctx *c);  /* every node to kernels; buffers have no offsets yet. NULL after reporting */
 
+/* conv_plan.c: a vector of output channels of this convolution depends on few enough input channels for the direct schedule, which reads all
+ * those of the groups a vector touches. Always so for one group. */
+bool conv_groups_dense(const Node *n, int lanes);
+
 /* ---- memory.c ---- */
 bool pass_memory(Program *p, Ctx *c);    /* live ranges, in-place reuse, offsets; workspace_bytes and live_bytes */
 

@@ -1,6 +1,6 @@
 /* layout.c: which tensors have blocked channels inside the network.
  *
- * Convolutions (group 1, and depthwise) read and write blocks of `lanes` channels. Everything that works channel by channel follows its
+ * Convolutions (all but those of many narrow groups) read and write blocks of `lanes` channels. Everything that works channel by channel follows its
  * operand: elementwise ops, pools, resizing, spatial reductions. All other ops, and the network's inputs and outputs, are PLAIN.
  *
  *   1. mark   in topological order: a convolution's result is BLOCKED; a channel-wise op's is if an operand of its own shape is
@@ -26,11 +26,10 @@ static bool conv_depthwise_node(const Node *n) {
 }
 
 /* Convolutions the blocked schedules compute. */
-static bool conv_blocks(const Node *n) {
-  const ConvAttr *a = n->attr;
+static bool conv_blocks(const Node *n, int lanes) {
   if (!may_block(n->out[0]) || !may_block(n->in[0]) || !value_is_const(n->in[1])) return false;
   if (n->ncore > 2 && n->in[2] && !value_is_const(n->in[2])) return false;
-  return a->group == 1 || conv_depthwise_node(n);
+  return conv_depthwise_node(n) || conv_groups_dense(n, lanes);
 }
 
 /* A dense convolution broadcasts single input elements, so it reads PLAIN as easily when there are few channels. */
@@ -65,7 +64,7 @@ static bool follows(const Node *n) {
 static Layout wanted(const Node *n, int i, int lanes) {
   const Layout blocked = {LAYOUT_BLOCKED, lanes};
   const Value *v = n->in[i], *y = n->out[0];
-  if (is_conv(n) && conv_blocks(n)) return conv_input_blocked(n, lanes) ? blocked : v->layout;
+  if (is_conv(n) && conv_blocks(n, lanes)) return conv_input_blocked(n, lanes) ? blocked : v->layout;
   if (follows(n)) {
     if (op_info(n->op)->flags & OPF_EW) {
       if (!shape_equal(&v->shape, &y->shape)) return v->layout.kind == LAYOUT_BLOCKED && v->shape.rank == 4 ? v->layout : plain;
@@ -79,7 +78,7 @@ static Layout wanted(const Node *n, int i, int lanes) {
 static void mark(Graph *g, int lanes) {
   for (Node *n = g->first; n; n = n->next) {
     Value *y = n->nout ? n->out[0] : NULL;
-    if (is_conv(n) && conv_blocks(n)) {
+    if (is_conv(n) && conv_blocks(n, lanes)) {
       y->layout = (Layout){LAYOUT_BLOCKED, lanes};
     } else if (follows(n)) {
       int operands = op_info(n->op)->flags & OPF_EW ? n->nin : 1;

@@ -9,9 +9,16 @@
  * FMAs, and in return every tile is an interior one. Without padding the input is read where it lies; a 1x1 convolution of stride 1
  * treats the image as a single row.
  *
- * The range runs over images, strips, and (when the image has too few strips to share out) groups of output channels.
+ * Grouped convolutions: a panel reads the channels of the groups it touches and no others. Where it touches several, weights between a
+ * channel and the outputs of another group are zero; narrower panels waste less on that, and the cost model weighs it. (An infinity or a NaN
+ * can so reach the other groups of its panel, as NaN.)
+ *
+ * The range runs over images, strips, and (when the image has too few strips to share out) groups of panels.
  */
+#include "../passes.h"
 #include "conv_plan.h"
+
+#include <string.h>
 
 #define MAX_PIXELS 16
 #define MAX_VECS 4
@@ -25,6 +32,7 @@ typedef struct Plan {
   int64_t panels, rest;     /* full panels, and vectors in the narrow last one (0: none) */
   int64_t panels_per_group;
   int64_t blocks;           /* channel blocks of the input */
+  int64_t panel_blocks, rest_blocks;   /* channel blocks whose weights a panel has, the last one has */
   int64_t src_rows, src_cols;   /* of the (copied) source image */
 } Plan;
 
@@ -73,16 +81,44 @@ static void see_flat(Lower *l, const Value *v) {
 
 static int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/* Cycles of all tiles of one image per reduction step, if cut into tiles of rows x cols pixels by vecs vectors. */
-static double plan_cost(const ConvShape *s, int64_t vectors, ConvTile t) {
+/* The input channels that outputs k0 .. k0+width-1 depend on. */
+static int64_t panel_channels(const ConvShape *s, int64_t k0, int64_t width, int64_t *first) {
+  int64_t kg = s->k / s->group, cg = s->c / s->group;
+  *first = k0 / kg * cg;
+  return (MINI(k0 + width - 1, s->k - 1) / kg + 1) * cg - *first;
+}
+
+/* The most channel blocks that any of `panels` panels from output channel `first` on reads. */
+static int64_t most_blocks(const ConvShape *s, int64_t first, int64_t panels, int64_t width) {
+  int64_t most = 0, c0;
+  for (int64_t i = 0; i < panels; i++) {
+    int64_t count = panel_channels(s, first + i * width, width, &c0);
+    most = MAXI(most, div_up(c0 + count, s->block) - c0 / s->block);
+  }
+  return most;
+}
+
+/* Channels read by all panels of `width` outputs, summed. */
+static double channels_read(const ConvShape *s, int64_t panels, int64_t width) {
+  if (s->group == 1) return (double)(panels * s->c);
+  double sum = 0;
+  int64_t c0;
+  for (int64_t i = 0; i < panels; i++) sum += (double)panel_channels(s, i * width, width, &c0);
+  return sum;
+}
+
+/* Cycles of all tiles of one image per kernel position, if cut into tiles of rows x cols pixels by vecs vectors. */
+static double plan_cost(const ConvShape *s, int lanes, ConvTile t) {
+  int64_t vectors = div_up(s->k, lanes), width = (int64_t)t.vecs * lanes, panels = vectors / t.vecs, c0;
   double sum = 0;
   for (int panel = 0; panel < 2; panel++) {
-    int64_t np = panel ? (vectors % t.vecs != 0) : vectors / t.vecs, nv = panel ? vectors % t.vecs : t.vecs;
-    for (int ry = 0; np && ry < 2; ry++) {
+    int64_t nv = panel ? vectors % t.vecs : t.vecs;
+    double np = !panel ? channels_read(s, panels, width) : nv ? (double)panel_channels(s, panels * width, width, &c0) : 0;
+    for (int ry = 0; np > 0 && ry < 2; ry++) {
       int64_t nr = ry ? (s->oh % t.rows != 0) : s->oh / t.rows, hr = ry ? s->oh % t.rows : t.rows;
       for (int rx = 0; nr && rx < 2; rx++) {
         int64_t nc = rx ? (s->ow % t.cols != 0) : s->ow / t.cols, wc = rx ? s->ow % t.cols : t.cols;
-        sum += (double)(np * nr * nc) * conv_tile_cycles((int)(hr * wc), (int)nv);
+        sum += np * (double)(nr * nc) * conv_tile_cycles((int)(hr * wc), (int)nv);
       }
     }
   }
@@ -100,7 +136,7 @@ static ConvTile choose_tile(const Target *t, const ConvShape *s) {
       for (; rows >= 1; rows--) {
         ConvTile c = {rows, cols, vecs};
         /* A ragged edge costs code too: one more copy of the tile. */
-        double cost = plan_cost(s, vectors, c) * (s->ow % cols || s->oh % rows ? 1.01 : 1);
+        double cost = plan_cost(s, t->lanes, c) * (s->ow % cols || s->oh % rows ? 1.01 : 1);
         if (best_cost == 0 || cost < best_cost) best = c, best_cost = cost;
       }
     }
@@ -109,7 +145,7 @@ static ConvTile choose_tile(const Target *t, const ConvShape *s) {
 }
 
 double conv_direct_cycles(const Lower *l, const ConvShape *s) {
-  return plan_cost(s, div_up(s->k, l->t->lanes), choose_tile(l->t, s)) * (double)(s->c * s->kh * s->kw);
+  return plan_cost(s, l->t->lanes, choose_tile(l->t, s)) * (double)(s->kh * s->kw);
 }
 
 static void plan_strips(Lower *l, Plan *p) {
@@ -149,13 +185,50 @@ static void make_plan(Lower *l, const Node *n, Plan *p) {
   p->panels = s->k / width;
   p->rest = div_up(s->k % width, l->t->lanes);
   p->blocks = div_up(s->c, s->block);
+  p->panel_blocks = s->group == 1 ? p->blocks : most_blocks(s, 0, p->panels, width);
+  p->rest_blocks = s->group == 1 || !p->rest ? p->blocks : most_blocks(s, p->panels * width, 1, width);
   plan_strips(l, p);
 }
 
 /* ---- emission ---- */
 
-static Var *pack_weights(Emit *e, int64_t first, int64_t panels, int vecs) {
+/* Weights of a grouped convolution: [panel][block][kh][kw][channel of the block][width], zero between groups. */
+typedef struct GroupPack { ConvShape s; int64_t first, panels, blocks, width; const float *scale; } GroupPack;
+
+static void group_pack_fill(const void *ctx, void *dst) {
+  const GroupPack *g = ctx;
+  const ConvShape *s = &g->s;
+  const float *w = s->w->data;
+  int64_t kk = s->kh * s->kw, kg = s->k / s->group, cg = s->c / s->group;
+  float *to = dst;
+  memset(to, 0, (size_t)(g->panels * g->blocks * kk * s->block * g->width) * sizeof *to);
+  for (int64_t i = 0; i < g->panels * g->width && g->first + i < s->k; i++) {
+    int64_t panel = i / g->width, k = g->first + i, c0;
+    panel_channels(s, g->first + panel * g->width, g->width, &c0);
+    for (int64_t j = 0; j < cg; j++) {
+      int64_t c = k / kg * cg + j - c0 / s->block * s->block;   /* from the panel's first block on */
+      float *at = to + ((panel * g->blocks + c / s->block) * kk * s->block + c % s->block) * g->width + i % g->width;
+      for (int64_t t = 0; t < kk; t++) at[t * s->block * g->width] = w[(k * cg + j) * kk + t] * (g->scale ? g->scale[i] : 1);
+    }
+  }
+}
+
+static Var *pack_groups(Emit *e, int64_t first, int64_t panels, int64_t blocks, int vecs) {
   const ConvShape *s = &e->p.s;
+  GroupPack *g = NEW(e->l->p->arena, GroupPack);
+  *g = (GroupPack){.s = *s, .first = first, .panels = panels, .blocks = blocks, .width = (int64_t)vecs * e->l->t->lanes, .scale = conv_pack_scale(s, first)};
+  const char *desc = arena_printf(e->l->p->arena, "conv in %lld groups from %lld [%lld][%lld][%lld][%lld][%d][%lld]%s", (long long)s->group, (long long)first,
+                                  (long long)panels, (long long)blocks, (long long)s->kh, (long long)s->kw, s->block, (long long)g->width,
+                                  g->scale ? " scaled" : "");
+  /* A folded scale is part of what the weights are: such weights are never shared. */
+  Weight w = {.name = s->w->name, .desc = desc, .source = g->scale ? NULL : s->w->data, .fill = group_pack_fill, .ctx = g,
+              .bytes = panels * blocks * s->kh * s->kw * s->block * g->width * 4};
+  return lower_weight(e->l, "w", program_add_weight(e->l->p, w), DT_F32);
+}
+
+static Var *pack_weights(Emit *e, int64_t first, int64_t panels, int64_t blocks, int vecs) {
+  const ConvShape *s = &e->p.s;
+  if (s->group > 1) return pack_groups(e, first, panels, blocks, vecs);
   int64_t kk = s->kh * s->kw, width = (int64_t)vecs * e->l->t->lanes;
   Pack p = {
       .src = (const float *)s->w->data + first * s->c * kk, .dt = DT_F32, .ndims = 6,
@@ -221,7 +294,45 @@ static void emit_copy(Emit *e) {
   s_end(b);
 }
 
-typedef struct TileAt { int rows, cols, vecs; Var *w; Expr *panel, *k, *y, *x; } TileAt;
+/* panel: among those of w, which have weights for `blocks` channel blocks each; they read channels c0 .. c1-1. */
+typedef struct TileAt { int rows, cols, vecs; Var *w; int64_t blocks; Expr *panel, *k, *c0, *c1, *y, *x; } TileAt;
+
+/* The panel's input channels. */
+static void emit_channels(Emit *e, TileAt *t) {
+  Build *b = e->b;
+  const ConvShape *s = &e->p.s;
+  int64_t kg = s->k / s->group, cg = s->c / s->group, width = (int64_t)t->vecs * e->l->t->lanes;
+  if (s->group == 1) {
+    t->c0 = x_idx(b, 0);
+    t->c1 = x_idx(b, s->c);
+    return;
+  }
+  t->c0 = s_let(b, "c0", x_muli(b, x_divi(b, t->k, kg), cg));
+  Expr *last = kg % width == 0 ? t->k : x_bin(b, X_MIN, x_addi(b, t->k, width - 1), x_idx(b, s->k - 1));
+  t->c1 = kg % width == 0 ? x_addi(b, t->c0, cg) : s_let(b, "c1", x_muli(b, x_addi(b, x_divi(b, last, kg), 1), cg));
+}
+
+/* Opens the loop over the panel's channel blocks; gives the block, its place among the panel's, and its channels. */
+static Expr *open_blocks(Emit *e, const TileAt *t, Expr **place, Expr **from, Expr **to) {
+  Build *b = e->b;
+  const ConvShape *s = &e->p.s;
+  int64_t block = s->block;
+  Expr *zero = x_idx(b, 0), *full = x_idx(b, block), *cb;
+  *from = zero;
+  *to = full;
+  if (s->group == 1) {
+    *place = cb = s_for_n(b, "cb", e->p.blocks);
+    if (s->c % block) *to = x_bin(b, X_MIN, full, x_sub(b, t->c1, x_muli(b, cb, block)));
+    return cb;
+  }
+  Expr *first = x_divi(b, t->c0, block);
+  *place = s_for(b, "cb", zero, x_sub(b, x_divi(b, x_addi(b, t->c1, block - 1), block), first), 1);
+  cb = s_let(b, "block", x_add(b, first, *place));
+  if (s->c / s->group % block == 0) return cb;
+  *from = s_let(b, "from", x_bin(b, X_MAX, zero, x_sub(b, t->c0, x_muli(b, cb, block))));
+  *to = s_let(b, "to", x_bin(b, X_MIN, full, x_sub(b, t->c1, x_muli(b, cb, block))));
+  return cb;
+}
 
 static void emit_reduction(Emit *e, const TileAt *t, Var *acc[MAX_PIXELS][MAX_VECS]) {
   Build *b = e->b;
@@ -230,16 +341,15 @@ static void emit_reduction(Emit *e, const TileAt *t, Var *acc[MAX_PIXELS][MAX_VE
   int64_t row = e->p.src_cols * s->block;
   Expr *ry = e->p.copy ? x_sub(b, t->y, e->y0) : t->y;
   Expr *base = s_let(b, "xb", x_add(b, e->src_origin, x_add(b, x_muli(b, ry, s->sh * row), x_muli(b, t->x, s->sw * s->block))));
-  Expr *wbase = s_let(b, "wb", x_muli(b, t->panel, e->p.blocks * s->kh * s->kw * s->block * width));
-  Expr *cb = s_for_n(b, "cb", e->p.blocks);
+  Expr *wbase = s_let(b, "wb", x_muli(b, t->panel, t->blocks * s->kh * s->kw * s->block * width));
+  Expr *place, *from, *to, *cb = open_blocks(e, t, &place, &from, &to);
   Expr *kh = s_for_n(b, "kh", s->kh);
   Expr *kw = s_for_n(b, "kw", s->kw);
   Expr *xi = s_let(b, "xi", x_add(b, base, x_add(b, x_muli(b, x_add(b, x_muli(b, cb, e->p.src_rows), x_muli(b, kh, s->dh)), row), x_muli(b, kw, s->dw * s->block))));
-  Expr *tap = x_add(b, x_muli(b, x_add(b, x_muli(b, cb, s->kh), kh), s->kw), kw);
+  Expr *tap = x_add(b, x_muli(b, x_add(b, x_muli(b, place, s->kh), kh), s->kw), kw);
   Expr *wi = s_let(b, "wi", x_add(b, wbase, x_muli(b, tap, (int64_t)s->block * width)));
-  Expr *channels = s->c % s->block ? x_bin(b, X_MIN, x_idx(b, s->block), x_sub(b, x_idx(b, s->c), x_muli(b, cb, s->block))) : x_idx(b, s->block);
   bool loop = s->block > 1;
-  Expr *c = loop ? s_for(b, "c", x_idx(b, 0), channels, 1) : x_idx(b, 0);
+  Expr *c = loop ? s_for(b, "c", from, to, 1) : x_idx(b, 0);
   /* A channel block's pixels are far from the next block's: the next tile's lines are asked for one a step, a tile ahead of their use. */
   if (e->p.flat && loop) s_prefetch(b, e->src, x_add(b, xi, x_addi(b, x_muli(b, c, s->block), (int64_t)t->cols * s->block)), 2, false);
   Expr *w[MAX_VECS];
@@ -334,19 +444,23 @@ static void emit_panels(Emit *e, Expr *group) {
   int width = p->tile.vecs * e->l->t->lanes;
   TileAt t = {.vecs = p->tile.vecs};
   if (p->panels) {
-    t.w = pack_weights(e, 0, p->panels, p->tile.vecs);
+    t.blocks = p->panel_blocks;
+    t.w = pack_weights(e, 0, p->panels, t.blocks, p->tile.vecs);
     Expr *first = x_muli(b, group, p->panels_per_group);
     Expr *end = p->groups == 1 ? x_idx(b, p->panels) : x_bin(b, X_MIN, x_addi(b, first, p->panels_per_group), x_idx(b, p->panels));
     t.panel = s_for(b, "kp", first, end, 1);
     t.k = s_let(b, "k", x_muli(b, t.panel, width));
+    emit_channels(e, &t);
     emit_pixels(e, t);
     s_end(b);
   }
   if (p->rest) {
     t.vecs = (int)p->rest;
-    t.w = pack_weights(e, p->panels * width, 1, t.vecs);
+    t.blocks = p->rest_blocks;
+    t.w = pack_weights(e, p->panels * width, 1, t.blocks, t.vecs);
     t.panel = x_idx(b, 0);
     t.k = x_idx(b, p->panels * width);
+    emit_channels(e, &t);
     if (p->groups > 1) s_if(b, x_bin(b, X_EQ, group, x_idx(b, p->groups - 1)));
     emit_pixels(e, t);
     if (p->groups > 1) s_end(b);
@@ -355,12 +469,13 @@ static void emit_panels(Emit *e, Expr *group) {
 
 bool conv_direct(Lower *l, const Node *n) {
   Emit e = {.l = l, .n = n};
-  if (!conv_shape(l, n, &e.p.s) || e.p.s.group != 1) return false;
+  if (!conv_shape(l, n, &e.p.s) || !conv_groups_dense(n, l->t->lanes)) return false;
   ConvShape given = e.p.s;
   make_plan(l, n, &e.p);
   const Plan *p = &e.p;
-  e.b = lower_open(l, n, "conv%lldx%lld%s %lld->%lld, %lldx%lld, tile %dx%dx%d", (long long)given.kh, (long long)given.kw,
-                   given.sh > 1 ? " strided" : "", (long long)given.c, (long long)given.k, (long long)given.oh, (long long)given.ow, p->tile.rows,
+  const char *groups = given.group > 1 ? arena_printf(l->arena, " in %lld groups", (long long)given.group) : "";
+  e.b = lower_open(l, n, "conv%lldx%lld%s%s %lld->%lld, %lldx%lld, tile %dx%dx%d", (long long)given.kh, (long long)given.kw,
+                   given.sh > 1 ? " strided" : "", groups, (long long)given.c, (long long)given.k, (long long)given.oh, (long long)given.ow, p->tile.rows,
                    p->tile.cols, p->tile.vecs * l->t->lanes);
   Build *b = e.b;
   Expr *r = lower_range(l, "r", given.n * p->strips * p->groups);
@@ -385,6 +500,6 @@ bool conv_direct(Lower *l, const Node *n) {
     e.src_origin = x_muli(b, e.img, p->blocks * p->src_rows * p->src_cols * given.block);
   }
   emit_panels(&e, group);
-  lower_close(l, 2.0 * (double)(given.n * given.k * given.c * given.kh * given.kw) * (double)(given.oh * given.ow));
+  lower_close(l, 2.0 * (double)(given.n * given.k * (given.c / given.group) * given.kh * given.kw) * (double)(given.oh * given.ow));
   return true;
 }

@@ -1,5 +1,8 @@
 /* conv_plan.c: reading a convolution node, and the arithmetic of register tiles that all its schedules share. */
 #include "conv_plan.h"
+#include "../passes.h"
+
+#define GROUP_WASTE 4
 
 bool conv_shape(const Lower *l, const Node *n, ConvShape *s) {
   const ConvAttr *a = n->attr;
@@ -19,6 +22,13 @@ bool conv_shape(const Lower *l, const Node *n, ConvShape *s) {
       .late_scale = scale && w->uses.n > 1,
   };
   return true;
+}
+
+bool conv_groups_dense(const Node *n, int lanes) {
+  int64_t group = ((const ConvAttr *)n->attr)->group, cg = n->in[1]->shape.d[1].n, k = n->out[0]->shape.d[1].n, kg = k / group, read = 0;
+  if (group == 1) return true;
+  for (int64_t k0 = 0; k0 < k; k0 += lanes) read += (MINI(k0 + lanes - 1, k - 1) / kg + 1 - k0 / kg) * cg;
+  return read <= GROUP_WASTE * cg * ((k + lanes - 1) / lanes);
 }
 
 double conv_tile_cycles(int pixels, int vecs) {

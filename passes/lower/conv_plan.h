@@ -35,7 +35,7 @@ const float *conv_pack_scale(const ConvShape *s, int64_t first);
 /* Marks residual operands of the body whose memory the result may take over. */
 void conv_allow_in_place(Lower *l, const Node *n, const ConvShape *s);
 
-bool conv_direct(Lower *l, const Node *n);      /* conv_direct.c: group 1 */
+bool conv_direct(Lower *l, const Node *n);      /* conv_direct.c: any dense or grouped one */
 double conv_direct_cycles(const Lower *l, const ConvShape *s);   /* estimate for one image */
 bool conv_winograd(Lower *l, const Node *n);    /* conv_winograd.c: 3x3, stride 1, blocked channels, where it is faster */
 bool conv_depthwise(Lower *l, const Node *n);   /* conv_depthwise.c: group == channels, BLOCKED */

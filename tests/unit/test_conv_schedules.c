@@ -1,5 +1,5 @@
 /* Every convolution schedule against the plain lowering, both run by the interpreter, over a seeded sweep of shapes: channels odd and even,
- * strides, dilations, asymmetric pads, depthwise, batches, bodies, vector widths, thread counts and Winograd tile sizes. Counters make sure
+ * strides, dilations, asymmetric pads, groups, depthwise, batches, bodies, vector widths, thread counts and Winograd tile sizes. Counters make sure
  * that the sweep reaches every schedule. */
 #include "backend/backend.h"
 #include "passes/passes.h"
@@ -12,16 +12,16 @@
 #include <cmocka.h>
 
 typedef struct Case {
-  int64_t n, c, h, w, k, kh, kw, sh, sw, dh, dw, pad[4];
-  bool depthwise, bias, scale, residual, broadcast, plain_in, second;
+  int64_t n, c, h, w, k, kh, kw, sh, sw, dh, dw, pad[4], group;
+  bool bias, scale, residual, broadcast, plain_in, second;
   int lanes, vregs, threads, winograd, body;
 } Case;
 
 static const char *describe(const Case *c) {
   static char s[300];
-  snprintf(s, sizeof s, "n%d c%d %dx%d k%d %dx%d s%dx%d d%dx%d pads %d,%d,%d,%d%s%s%s%s%s body %d lanes %d vregs %d threads %d winograd %d", (int)c->n, (int)c->c,
+  snprintf(s, sizeof s, "n%d c%d %dx%d k%d %dx%d s%dx%d d%dx%d pads %d,%d,%d,%d groups %d%s%s%s%s body %d lanes %d vregs %d threads %d winograd %d", (int)c->n, (int)c->c,
            (int)c->h, (int)c->w, (int)c->k, (int)c->kh, (int)c->kw, (int)c->sh, (int)c->sw, (int)c->dh, (int)c->dw, (int)c->pad[0], (int)c->pad[1],
-           (int)c->pad[2], (int)c->pad[3], c->depthwise ? " depthwise" : "", c->bias ? " bias" : "", c->scale ? " scale" : "", c->residual ? " residual" : "",
+           (int)c->pad[2], (int)c->pad[3], (int)c->group, c->bias ? " bias" : "", c->scale ? " scale" : "", c->residual ? " residual" : "",
            c->broadcast ? " broadcast" : "", c->body, c->lanes, c->vregs, c->threads, c->winograd);
   return s;
 }
@@ -40,7 +40,7 @@ static Graph *build(Arena *a, Diag *d, const Case *c, uint64_t seed) {
   Graph *g = graph_new(a, d, "test");
   Shape xs = shape_of(4, (int64_t[]){c->n, c->c, c->h, c->w});
   Value *x = graph_add_input(g, "x", DT_F32, &xs);
-  int64_t cw = c->depthwise ? 1 : c->c;
+  int64_t cw = c->c / c->group;
   if (!c->plain_in) {
     /* A 1x1 convolution gives the one under test a blocked operand. */
     ConvAttr one = {.strides = ints_fill(a, 1, 2), .pads = ints_fill(a, 0, 4), .dilations = ints_fill(a, 1, 2), .group = 1};
@@ -49,7 +49,7 @@ static Graph *build(Arena *a, Diag *d, const Case *c, uint64_t seed) {
     x = n1->out[0];
   }
   ConvAttr at = {.strides = ints_copy(a, (int64_t[]){c->sh, c->sw}, 2), .pads = ints_copy(a, c->pad, 4), .dilations = ints_copy(a, (int64_t[]){c->dh, c->dw}, 2),
-                 .group = c->depthwise ? c->c : 1};
+                 .group = c->group};
   Value *w = random_const(g, &r, 4, (int64_t[]){c->k, cw, c->kh, c->kw}, 1 / sqrt((double)(cw * c->kh * c->kw)));
   Value *in[4] = {x, w, c->bias ? random_const(g, &r, 1, &c->k, 1) : NULL, c->scale ? random_const(g, &r, 1, &c->k, 1) : NULL};
   Node *conv = graph_make(g, NULL, OP_Conv, &at, in, 4);
@@ -76,13 +76,14 @@ static Graph *build(Arena *a, Diag *d, const Case *c, uint64_t seed) {
   return g;
 }
 
-static int64_t reached[4];   /* conv_depthwise, winograd, direct, plain */
+static int64_t reached[5];   /* conv_depthwise, winograd, direct, plain, direct in groups */
 
 static void count_schedules(const Program *p) {
   for (int i = 0; i < p->calls.n; i++) {
     const char *w = p->calls.at[i].kernel->what;
     if (!strncmp(w, "depthwise", 9)) reached[0]++;
     else if (strstr(w, "winograd")) reached[1]++;
+    else if (!strncmp(w, "conv", 4) && strstr(w, "tile") && strstr(w, " groups")) reached[4]++;
     else if (!strncmp(w, "conv", 4) && strstr(w, "tile")) reached[2]++;
     else if (!strncmp(w, "conv", 4)) reached[3]++;
   }
@@ -140,7 +141,7 @@ static void check(const Case *c, uint64_t seed) {
 
 static int64_t pick(Rng *r, int64_t lo, int64_t hi) { return lo + rng_below(r, hi - lo + 1); }
 
-static void sweep(uint64_t seed, int cases, bool winograd, bool depthwise) {
+static void sweep(uint64_t seed, int cases, bool winograd, bool depthwise, bool groups) {
   static const int lanes[] = {4, 8, 16}, vregs[] = {16, 32};
   Rng r = rng_new(seed);
   for (int i = 0; i < cases; i++) {
@@ -148,7 +149,7 @@ static void sweep(uint64_t seed, int cases, bool winograd, bool depthwise) {
               .kw = pick(&r, 1, 4), .sh = pick(&r, 1, 3), .sw = pick(&r, 1, 3), .dh = pick(&r, 1, 2), .dw = pick(&r, 1, 2),
               .bias = rng_below(&r, 2), .scale = rng_below(&r, 2), .residual = rng_below(&r, 2), .broadcast = rng_below(&r, 4) == 0,
               .plain_in = rng_below(&r, 4) == 0, .second = rng_below(&r, 8) == 0, .lanes = lanes[rng_below(&r, 3)], .vregs = vregs[rng_below(&r, 2)],
-              .threads = (int)pick(&r, 1, 3), .winograd = 0, .body = (int)pick(&r, 0, 3), .depthwise = depthwise};
+              .threads = (int)pick(&r, 1, 3), .winograd = 0, .body = (int)pick(&r, 0, 3), .group = 1};
     for (int k = 0; k < 4; k++) c.pad[k] = pick(&r, 0, 2);
     if (rng_below(&r, 3) == 0) c.kh = c.kw = 1, c.sh = c.sw = 1, c.pad[0] = c.pad[1] = c.pad[2] = c.pad[3] = 0;
     if (winograd) {
@@ -157,8 +158,13 @@ static void sweep(uint64_t seed, int cases, bool winograd, bool depthwise) {
       c.winograd = tiles[rng_below(&r, 5)];
     }
     if (depthwise) {
-      c.k = c.c = pick(&r, 2, 40), c.plain_in = false;
+      c.k = c.c = c.group = pick(&r, 2, 40), c.plain_in = false;
       if (rng_below(&r, 2)) c.kh = c.kw = 3;
+    }
+    if (groups) {
+      c.group = pick(&r, 2, 5);
+      c.c = c.group * pick(&r, 1, 20);
+      c.k = c.group * pick(&r, 1, 24);
     }
     if (c.h + c.pad[0] + c.pad[2] < (c.kh - 1) * c.dh + 1 || c.w + c.pad[1] + c.pad[3] < (c.kw - 1) * c.dw + 1) {
       i--;
@@ -168,11 +174,12 @@ static void sweep(uint64_t seed, int cases, bool winograd, bool depthwise) {
   }
 }
 
-static void test_direct(void **state) { (void)state; sweep(1, 250, false, false); assert_true(reached[2] > 100); }
-static void test_winograd(void **state) { (void)state; sweep(2, 150, true, false); assert_true(reached[1] > 100); }
-static void test_depthwise(void **state) { (void)state; sweep(3, 120, false, true); assert_true(reached[0] > 100); }
+static void test_direct(void **state) { (void)state; sweep(1, 250, false, false, false); assert_true(reached[2] > 100); }
+static void test_winograd(void **state) { (void)state; sweep(2, 150, true, false, false); assert_true(reached[1] > 100); }
+static void test_depthwise(void **state) { (void)state; sweep(3, 120, false, true, false); assert_true(reached[0] > 100); }
+static void test_groups(void **state) { (void)state; sweep(4, 200, false, false, true); assert_true(reached[4] > 100); }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_direct), cmocka_unit_test(test_winograd), cmocka_unit_test(test_depthwise)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_direct), cmocka_unit_test(test_winograd), cmocka_unit_test(test_depthwise), cmocka_unit_test(test_groups)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
