@@ -67,6 +67,13 @@ static const PassInfo *by_name(const char *name, size_t n) {
   return NULL;
 }
 
+/* What a graph pass did, in all its runs. */
+typedef struct Effect {
+  bool changed;
+  int64_t applied;
+  GraphCost saved;
+} Effect;
+
 typedef struct Driver {
   Ctx *c;
   const spinec_compile_options *o;
@@ -78,6 +85,8 @@ typedef struct Driver {
   int changed;             /* applications of optional passes that changed something */
   const char *last;        /* the last of them */
   double seconds[COUNTOF(passes)];
+  Effect effect[COUNTOF(passes)];
+  GraphCost imported, lowered;
 } Driver;
 
 /* ---- options ---- */
@@ -163,6 +172,12 @@ static bool runs(const Driver *d, const PassInfo *p) {
   return !d->o->bisect || d->changed < d->o->bisect;
 }
 
+static void add_effect(Effect *e, int64_t applied, GraphCost saved) {
+  e->changed = true;
+  e->applied += MAXI(applied, 1);
+  e->saved = graph_cost_less(e->saved, graph_cost_less((GraphCost){0}, saved));
+}
+
 /* Runs one pass; false when lowering failed (reported). */
 static bool run_pass(Driver *d, const PassInfo *p) {
   if ((p->needs & COMPACT) && !(d->have & COMPACT)) {
@@ -170,12 +185,16 @@ static bool run_pass(Driver *d, const PassInfo *p) {
     d->have |= COMPACT;
   }
   if (p->needs & ~d->have) ice(d->g, NULL, p->name, "it runs too late or too early (needs %#x, has %#x)", p->needs, d->have);
+  bool measured = d->o->stats && p->graph;
+  GraphCost before = measured ? graph_cost(d->g) : (GraphCost){0};
+  d->c->applied = 0;
   double start = now();
   bool changed = true;
   if (p->graph) changed = p->graph(d->g, d->c);
   else if (p->program) changed = p->program(d->p, d->c);
   else if (!(d->p = lower_graph(d->g, d->c))) return false;
   d->seconds[p - passes] += now() - start;
+  if (measured && changed) add_effect(&d->effect[p - passes], d->c->applied, graph_cost_less(before, graph_cost(d->g)));
   if (changed) d->have &= p->keeps;
   d->have |= p->gives;
   if (changed && !p->required) {
@@ -187,6 +206,24 @@ static bool run_pass(Driver *d, const PassInfo *p) {
   return true;
 }
 
+static void report_cost(const Driver *d, const char *what, const GraphCost *c) {
+  fprintf(d->out, "stats: %s: %lld kernels, %lld macs, %lld flops, %lld bytes moved, %lld bytes stored\n", what, (long long)c->nodes,
+          (long long)c->macs, (long long)c->flops, (long long)c->moved, (long long)c->stored);
+}
+
+static void report_stats(const Driver *d) {
+  report_cost(d, "as imported", &d->imported);
+  for (int i = 0; i < COUNTOF(passes); i++) {
+    const Effect *e = &d->effect[i];
+    if (e->changed) report_cost(d, arena_printf(d->scratch, "%s applied %lld times, saved", passes[i].name, (long long)e->applied), &e->saved);
+  }
+  report_cost(d, "as lowered", &d->lowered);
+  for (int i = 0; i < d->c->stats.n; i++) {
+    const Stat *s = &d->c->stats.at[i];
+    fprintf(d->out, "stats: %8lld  %s: %s\n", (long long)s->n, s->pass, s->what);
+  }
+}
+
 static void report(const Driver *d) {
   if (d->o->bisect)
     fprintf(d->out, "bisect: %d of at most %d changing passes ran%s%s\n", d->changed, d->o->bisect, d->last ? ", the last was " : "",
@@ -194,11 +231,7 @@ static void report(const Driver *d) {
   if (d->o->time_passes)
     for (int i = 0; i < COUNTOF(passes); i++)
       if (d->seconds[i] > 0) fprintf(d->out, "time: %10.3f ms  %s\n", 1e3 * d->seconds[i], passes[i].name);
-  if (d->o->stats)
-    for (int i = 0; i < d->c->stats.n; i++) {
-      const Stat *s = &d->c->stats.at[i];
-      fprintf(d->out, "stats: %8lld  %s: %s\n", (long long)s->n, s->pass, s->what);
-    }
+  if (d->o->stats) report_stats(d);
 }
 
 static void free_arena(void *a) { arena_free(a); }
@@ -217,12 +250,14 @@ Program *passes_run(Graph *g, Ctx *c, bool *stopped) {
   if (check_options(c, c->opt)) return NULL;
   Driver d = driver_new(g, NULL, c);
   d.have = PLAIN;
+  if (c->opt->stats) d.imported = d.lowered = graph_cost(g);
   bool ok = true;
   int n = COUNTOF(pipeline) - 1;
   for (int i = 0; i < n && ok && !*stopped; i++) {
     const PassInfo *p = by_letter(pipeline[i]);
     if (c->opt->progress) c->opt->progress(c->opt->progress_user, p->name, (double)i / n);
     if (runs(&d, p)) ok = run_pass(&d, p);
+    if (c->opt->stats && !d.p) d.lowered = graph_cost(g);
     if (c->opt->stop_after && !strcmp(c->opt->stop_after, p->name)) *stopped = ok;
   }
   if (c->opt->progress && ok) c->opt->progress(c->opt->progress_user, "done", 1);
@@ -252,6 +287,8 @@ void passes_list(FILE *out) {
             passes[i].what);
   fprintf(out, "order: %s   (* cannot be disabled)\n", pipeline);
 }
+
+void pass_applied(Ctx *c, int64_t n) { c->applied += n; }
 
 void pass_count(Ctx *c, const char *pass, const char *what, int64_t n) {
   for (int i = 0; i < c->stats.n; i++)

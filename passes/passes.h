@@ -1,10 +1,10 @@
 /* passes/passes.h: what turns an imported Graph into a Program.
  *
- * Sections, one per file:  pass.c (the table and its driver) · graph/<pass>.c (Graph to Graph) · lower/ (Graph to Program; schedules) ·
+ * Sections, one per file:  pass.c (the table and its driver) · cost.c · graph/<pass>.c (Graph to Graph) · lower/ (Graph to Program; schedules) ·
  * memory.c (offsets for every buffer) · loop/<pass>.c (Program to Program)
  *
- * A pass is `bool pass(…, Ctx *)`, true if it changed something. The driver verifies, dumps, counts, times and bisects; passes do none of
- * it. Pass order, levels and requirements are data in pass.c's table, where the pipeline is drawn.
+ * A pass is `bool pass(…, Ctx *)`, true if it changed something. The driver verifies, dumps, times, bisects and measures what was saved;
+ * passes do none of it, but say how often they applied. Pass order, levels and requirements are data in pass.c's table, where the pipeline is drawn.
  */
 #ifndef PASSES_H
 #define PASSES_H
@@ -25,6 +25,7 @@ typedef struct Ctx {
   const spinec_compile_options *opt;
   EvalFn eval;
   VEC(Stat) stats;
+  int64_t applied;         /* by the running pass so far */
 } Ctx;
 
 /* ---- pass.c ---- */
@@ -34,7 +35,15 @@ Program *passes_run(Graph *g, Ctx *c, bool *stopped);
 bool passes_run_list(Graph *g, Ctx *c, const char *names);
 bool passes_run_list_program(Program *p, Ctx *c, const char *names);
 void passes_list(FILE *out);                                     /* letter, name, level and purpose of each */
-void pass_count(Ctx *c, const char *pass, const char *what, int64_t n);   /* for --stats */
+void pass_applied(Ctx *c, int64_t n);                            /* the running pass rewrote n more places; for --stats */
+void pass_count(Ctx *c, const char *pass, const char *what, int64_t n);   /* anything else worth a line of --stats */
+
+/* ---- cost.c ---- */
+/* Of all nodes, each run once: kernels' worth of nodes, multiply-adds, all arithmetic (2 per multiply-add), bytes of activations read or
+ * written, and the written ones alone. Saturates. */
+typedef struct GraphCost { int64_t nodes, macs, flops, moved, stored; } GraphCost;
+GraphCost graph_cost(const Graph *g);
+GraphCost graph_cost_less(GraphCost a, GraphCost b);             /* a - b */
 
 /* ---- graph/ ---- */
 /* Evaluates n if all its operands are constant: its outputs become constants and n is erased. For import and pass_fold. */

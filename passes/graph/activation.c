@@ -255,6 +255,7 @@ bool pass_activation(Graph *g, Ctx *c) {
     const Rule *r = find(n, &m);
     if (!r) continue;
     rewrite(g, n, r, &m);
+    pass_applied(c, 1);
     pass_count(c, "activation", op_info(r->op)->name, 1);
     changed = true;
   }

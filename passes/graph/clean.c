@@ -370,6 +370,6 @@ bool pass_clean(Graph *g, Ctx *c) {
     }
     erase_dead(g);
   }
-  if (any) pass_count(c, "clean", "nodes removed", before - count_nodes(g));
+  pass_applied(c, before - count_nodes(g));
   return any;
 }

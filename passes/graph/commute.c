@@ -62,8 +62,8 @@ static Node *make(Graph *g, Node *n, Op op, const void *attr, Value *const *in, 
   return m;
 }
 
-/* n(Resize(x)) becomes Resize(n(x)); gives the new Resize. */
-static Node *swap(Graph *g, Node *n, int slot) {
+/* n(Resize(x)) becomes Resize(n(x)). */
+static void swap(Graph *g, Node *n, int slot) {
   Node *r = n->in[slot]->def;
   Value **in = NEW_N(g->arena, Value *, n->nin);
   for (int i = 0; i < n->nin; i++) in[i] = i == slot ? r->in[0] : n->in[i];
@@ -78,22 +78,17 @@ static Node *swap(Graph *g, Node *n, int slot) {
   graph_replace_uses(g, n->out[0], large->out[0]);
   graph_erase(g, n);
   graph_erase(g, r);
-  return large;
 }
 
 bool pass_commute(Graph *g, Ctx *c) {
   int moved = 0;
-  int64_t saved = 0;
   for (Node *n = g->first, *next; n; n = next) {
     next = n->next;
     int slot = movable(n);
     if (slot < 0) continue;
-    int64_t before = node_macs(n);
-    Node *large = swap(g, n, slot);
-    saved += before - node_macs(large->prev);
+    swap(g, n, slot);
     moved++;
   }
-  if (moved) pass_count(c, "commute", "upsamplings moved past pointwise work", moved);
-  if (saved) pass_count(c, "commute", "multiply-adds saved", saved);
+  pass_applied(c, moved);
   return moved > 0;
 }

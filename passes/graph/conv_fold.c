@@ -202,6 +202,7 @@ bool pass_conv_fold(Graph *g, Ctx *c) {
       while (fold_before(g, n)) arithmetic++;
     else arithmetic += fold_after(g, n);
   }
+  pass_applied(c, arithmetic + pads);
   if (arithmetic) pass_count(c, "conv_fold", "multiplications and additions", arithmetic);
   if (pads) pass_count(c, "conv_fold", "paddings", pads);
   return arithmetic + pads > 0;

@@ -324,7 +324,7 @@ bool pass_epilogue(Graph *g, Ctx *c) {
     if (f) prev = f->prev;
   }
   if (e.upsamplings) erase_unread(&e);
-  if (e.fused) pass_count(c, "epilogue", "elementwise operators fused", e.fused);
+  pass_applied(c, e.fused);
   if (e.producers) pass_count(c, "epilogue", "into producers", e.producers);
   if (e.maps) pass_count(c, "epilogue", "into maps", e.maps);
   if (e.upsamplings) pass_count(c, "epilogue", "upsamplings read in place", e.upsamplings);

@@ -148,6 +148,6 @@ bool pass_fold(Graph *g, Ctx *c) {
     next = n->next;
     folded += fold_node(g, n, c);
   }
-  if (folded) pass_count(c, "fold", "nodes evaluated", folded);
+  pass_applied(c, folded);
   return folded > 0;
 }

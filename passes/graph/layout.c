@@ -155,7 +155,7 @@ bool pass_layout(Graph *g, Ctx *c) {
     if (n->op == OP_Reorder) reorders++;
     else if (n->nout && n->out[0]->layout.kind == LAYOUT_BLOCKED) blocked++;
   }
-  pass_count(c, "layout", "blocked tensors", blocked);
+  pass_applied(c, blocked);
   pass_count(c, "layout", "reorders", reorders);
   return blocked > 0;
 }

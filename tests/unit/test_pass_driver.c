@@ -163,7 +163,9 @@ static void reports(void **state) {
   steps = 0;
   Run r = run((spinec_compile_options){.opt_level = 2, .stats = true, .time_passes = true, .progress = progress, .progress_user = &steps});
   assert_true(last_fraction == 1 && steps > 8);
-  assert_int_equal(count(r.text, "fold: nodes evaluated"), 1);
+  assert_int_equal(count(r.text, "stats: as imported: 12 kernels, 7000 macs, 15214 flops, 13900 bytes moved, 5684 bytes stored"), 1);
+  assert_int_equal(count(r.text, "stats: fold applied 2 times, saved: 2 kernels, 0 macs, 4 flops, 24 bytes moved, 12 bytes stored\n"), 1);
+  assert_int_equal(count(r.text, "stats: as lowered: 3 kernels"), 1);
   assert_int_equal(count(r.text, "memory: workspace bytes"), 1);
   assert_int_equal(count(r.text, " ms  lower"), 1);
   run_free(&r);
