@@ -19,6 +19,10 @@
 #define MAX_MR 16
 #define MAX_NR 4
 
+/* Floats by which weights are asked for ahead of their use: 16 KB, some microseconds of products. */
+#define AHEAD 4096
+#define LINE 16   /* floats in a cache line */
+
 typedef struct Plan {
   Winograd f;
   ConvTile tile;                /* rows: 1; cols: Winograd tiles, vecs: output vectors of the products */
@@ -28,6 +32,7 @@ typedef struct Plan {
   int64_t panels, rest;         /* full panels of tile.vecs vectors; vectors of a narrower last one */
   int64_t groups, group_panels; /* panels (the last one included) per range iteration */
   int64_t slot;                 /* floats */
+  bool far_weights;             /* transformed weights do not fit into L2 */
   double cycles;
 } Plan;
 
@@ -192,8 +197,9 @@ static void plan_strips(const Lower *l, const ConvShape *s, Plan *p) {
   int64_t groups = l->p->max_threads > 1 ? MAXI(1, MINI(total, l->p->max_threads / (s->n * p->strips))) : 1;
   p->group_panels = div_up(total, groups);
   p->groups = div_up(total, p->group_panels);
-  int64_t lines = div_up(p->strip * MAXI(p->blocks * s->block, MINI(p->vectors, p->group_panels * p->tile.vecs) * l->t->lanes), 16);
-  p->slot = (lines | 1) * 16;
+  int64_t lines = div_up(p->strip * MAXI(p->blocks * s->block, MINI(p->vectors, p->group_panels * p->tile.vecs) * l->t->lanes), LINE);
+  p->slot = (lines | 1) * LINE;
+  p->far_weights = positions * s->c * p->vectors * l->t->lanes * 4 > l->t->l2;
 }
 
 /* ---- 1. input ---- */
@@ -294,6 +300,8 @@ static void emit_product(Emit *e, Var *u, int vecs, Expr *panel, int64_t panels,
   Expr *vi = s_let(b, "vi", x_add(b, vb, x_muli(b, cb, p->strip * lanes)));
   Expr *channels = e->s.c % lanes ? x_bin(b, X_MIN, x_idx(b, lanes), x_sub(b, x_idx(b, e->s.c), x_muli(b, cb, lanes))) : x_idx(b, lanes);
   Expr *c = s_for(b, "c", x_idx(b, 0), channels, 1);
+  /* Every strip streams all weights, in this very order: nothing is kept of them (locality 0). */
+  for (int q = 0; e->p.far_weights && q < width; q += LINE) s_prefetch(b, u, x_add(b, ui, x_addi(b, x_muli(b, c, width), AHEAD + q)), 0, false);
   Expr *w[MAX_NR];
   for (int j = 0; j < vecs; j++) w[j] = s_let(b, "w", x_load(b, u, x_add(b, ui, x_addi(b, x_muli(b, c, width), (int64_t)j * lanes)), lanes));
   for (int i = 0; i < p->tile.cols; i++) {
