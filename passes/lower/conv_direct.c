@@ -334,6 +334,19 @@ static Expr *open_blocks(Emit *e, const TileAt *t, Expr **place, Expr **from, Ex
   return cb;
 }
 
+/* The next tile's lines of the images the body reads, a line a step: pixel c of the panel's channel block cb, as far as there are such. */
+static void prefetch_operands(Emit *e, const TileAt *t, Expr *cb, Expr *c) {
+  Build *b = e->b;
+  for (int i = e->n->ncore; i < e->n->nin; i++) {
+    const Value *v = e->n->in[i];
+    if (v->layout.kind != LAYOUT_BLOCKED || value_is_const(v) || v == e->p.s.x || v->shape.d[1].n != e->p.s.k || v->shape.d[3].n * v->shape.d[2].n == 1) continue;
+    Expr *vec = e->p.blocks > t->vecs ? x_bin(b, X_MIN, cb, x_idx(b, t->vecs - 1)) : cb;
+    At at = {.rank = 4, .c = {e->img, x_add(b, t->k, x_muli(b, vec, e->l->t->lanes)), t->y, x_addi(b, x_add(b, t->x, c), t->cols)}, .lanes = e->l->t->lanes, .vdim = 1};
+    int64_t step;
+    s_prefetch(b, lower_in(e->l, v), lower_index(e->l, v, &at, &step), 2, false);
+  }
+}
+
 static void emit_reduction(Emit *e, const TileAt *t, Var *acc[MAX_PIXELS][MAX_VECS]) {
   Build *b = e->b;
   const ConvShape *s = &e->p.s;
@@ -351,7 +364,10 @@ static void emit_reduction(Emit *e, const TileAt *t, Var *acc[MAX_PIXELS][MAX_VE
   bool loop = s->block > 1;
   Expr *c = loop ? s_for(b, "c", from, to, 1) : x_idx(b, 0);
   /* A channel block's pixels are far from the next block's: the next tile's lines are asked for one a step, a tile ahead of their use. */
-  if (e->p.flat && loop) s_prefetch(b, e->src, x_add(b, xi, x_addi(b, x_muli(b, c, s->block), (int64_t)t->cols * s->block)), 2, false);
+  if (e->p.flat && loop) {
+    s_prefetch(b, e->src, x_add(b, xi, x_addi(b, x_muli(b, c, s->block), (int64_t)t->cols * s->block)), 2, false);
+    prefetch_operands(e, t, cb, c);
+  }
   Expr *w[MAX_VECS];
   for (int j = 0; j < t->vecs; j++) w[j] = s_let(b, "w", x_load(b, t->w, x_add(b, wi, x_addi(b, x_muli(b, c, width), (int64_t)j * lanes)), lanes));
   for (int i = 0; i < t->rows * t->cols; i++) {
