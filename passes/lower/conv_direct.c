@@ -17,6 +17,7 @@
  */
 #include "../passes.h"
 #include "conv_plan.h"
+#include "turn.h"
 
 #include <string.h>
 
@@ -43,6 +44,8 @@ typedef struct Emit {
   Plan p;
   Var *x, *src;
   ConvAffine affine;
+  Turn turn;                /* PLAIN results: a tile row waits in [vecs][rows][turn_cols] slots */
+  int64_t turn_cols;
   Expr *img, *y0;           /* image; first output row (flat: pixel) of the strip */
   Expr *src_origin;         /* element offset of the source's first channel block, row 0 of the strip */
 } Emit;
@@ -382,6 +385,26 @@ static void emit_reduction(Emit *e, const TileAt *t, Var *acc[MAX_PIXELS][MAX_VE
   s_end(b);
 }
 
+/* Where the result of output vector j, row r of the tile, pixel x waits to be turned. */
+static Expr *turn_slot(Emit *e, int j, int r, Expr *x) {
+  Expr *in_row = e->p.flat ? x_sub(e->b, x, e->y0) : x;
+  return x_addi(e->b, in_row, (j * e->p.tile.rows + r) * e->turn_cols);
+}
+
+/* Stores the row of tiles that waits. */
+static void emit_turned(Emit *e, const TileAt *t) {
+  Build *b = e->b;
+  const ConvShape *s = &e->p.s;
+  if (!e->turn.t) return;
+  Expr *x = e->p.flat ? e->y0 : x_idx(b, 0);
+  Expr *count = e->p.flat && e->p.strips > 1 ? s_let(b, "nx", x_bin(b, X_MIN, x_idx(b, e->p.strip), x_sub(b, x_idx(b, s->ow), e->y0))) : x_idx(b, s->ow);
+  for (int j = 0; j < t->vecs; j++)
+    for (int r = 0; r < t->rows; r++) {
+      At at = {.rank = 4, .c = {e->img, x_addi(b, t->k, (int64_t)j * e->l->t->lanes), x_addi(b, t->y, r), x}};
+      turn_row(&e->turn, turn_slot(e, j, r, x), count, &at);
+    }
+}
+
 static void emit_tile(Emit *e, const TileAt *t) {
   Build *b = e->b;
   const ConvShape *s = &e->p.s;
@@ -402,7 +425,9 @@ static void emit_tile(Emit *e, const TileAt *t) {
     Expr *count = x_is_int(k, &k0) && k0 + lanes > s->k ? x_idx(b, s->k - k0) : NULL;
     for (int i = 0; i < t->rows * t->cols; i++) {
       At at = {.rank = 4, .c = {e->img, k, x_addi(b, t->y, i / t->cols), x_addi(b, t->x, i % t->cols)}, .lanes = lanes, .vdim = 1, .count = count};
-      lower_finish(e->l, e->n, conv_result(e->l, &e->affine, x_var(b, acc[i][j]), k), &at);
+      Expr *sum = conv_result(e->l, &e->affine, x_var(b, acc[i][j]), k);
+      if (e->turn.t) turn_put(&e->turn, turn_slot(e, j, i / t->cols, at.c[3]), sum, &at);
+      else lower_finish(e->l, e->n, sum, &at);
     }
   }
 }
@@ -436,6 +461,7 @@ static void emit_pixels(Emit *e, TileAt t) {
     t.y = x_idx(b, 0);
     Expr *is_last = p->strips == 1 ? NULL : x_bin(b, X_GE, x_addi(b, e->y0, p->strip), x_idx(b, s->ow));
     emit_columns(e, t, e->y0, full, ragged_x, is_last);
+    emit_turned(e, &t);
     return;
   }
   Expr *full = p->strips == 1 ? x_idx(b, s->oh - ragged_y) : x_bin(b, X_MIN, x_addi(b, e->y0, p->strip), x_idx(b, s->oh - ragged_y));
@@ -443,6 +469,7 @@ static void emit_pixels(Emit *e, TileAt t) {
     t.rows = p->tile.rows;
     t.y = s_for(b, "y", e->y0, full, t.rows);
     emit_columns(e, t, x_idx(b, 0), x_idx(b, s->ow - ragged_x), ragged_x, NULL);
+    emit_turned(e, &t);
     s_end(b);
   }
   if (ragged_y) {
@@ -450,6 +477,7 @@ static void emit_pixels(Emit *e, TileAt t) {
     t.rows = (int)ragged_y;
     t.y = x_idx(b, s->oh - ragged_y);
     emit_columns(e, t, x_idx(b, 0), x_idx(b, s->ow - ragged_x), ragged_x, NULL);
+    emit_turned(e, &t);
     if (p->strips > 1) s_end(b);
   }
 }
@@ -502,6 +530,9 @@ bool conv_direct(Lower *l, const Node *n) {
     for (int i = n->ncore; i < n->nin; i++) see_flat(l, n->in[i]);
   }
   conv_allow_in_place(l, n, &given);
+  e.turn_cols = p->flat ? p->strip : p->s.ow;
+  int64_t slots = p->tile.vecs * p->tile.rows * e.turn_cols;
+  if (turn_pays(l, n) && slots * l->t->lanes * 4 <= TURN_MOST) e.turn = turn_open(l, n, slots);
   Expr *group = p->groups == 1 ? x_idx(b, 0) : s_let(b, "kg", x_remi(b, r, p->groups));
   Expr *rest = p->groups == 1 ? r : s_let(b, "rs", x_divi(b, r, p->groups));
   e.img = given.n == 1 ? x_idx(b, 0) : s_let(b, "img", x_divi(b, rest, p->strips));

@@ -14,6 +14,7 @@
  * The range runs over images, strips, and (when an image has too few strips to share out) groups of output channels.
  */
 #include "conv_plan.h"
+#include "turn.h"
 #include "winograd.h"
 
 #define MAX_MR 16
@@ -44,6 +45,7 @@ typedef struct Emit {
   Plan p;
   ConvAffine affine;
   Var *x, *vm, *tmp;
+  Turn turn;                    /* PLAIN results wait in [m][strip * m] slots */
   Expr *img, *first, *count;    /* image; first tile of the strip and how many */
   Expr *group;
 } Emit;
@@ -344,6 +346,28 @@ static void emit_products(Emit *e) {
 
 /* ---- 3. output ---- */
 
+/* Stores what waits: by tile rows, of which the strip has parts of at least one. */
+static void emit_turned(Emit *e, Expr *k) {
+  Build *b = e->b;
+  const Plan *p = &e->p;
+  const ConvShape *s = &e->s;
+  int m = p->f.m;
+  Expr *last = x_divi(b, x_addi(b, x_add(b, e->first, e->count), -1), p->ntx);
+  Expr *ty = s_for(b, "ty", x_divi(b, e->first, p->ntx), x_addi(b, last, 1), 1);
+  Expr *before = s_let(b, "tf", x_sub(b, x_muli(b, ty, p->ntx), e->first));   /* of the tile row's first tile in the strip */
+  Expr *from = s_let(b, "t0", x_bin(b, X_MAX, before, x_idx(b, 0)));
+  Expr *to = x_bin(b, X_MIN, x_addi(b, before, p->ntx), e->count);
+  Expr *x = s_let(b, "x0", x_muli(b, x_sub(b, from, before), m));
+  Expr *count = s_let(b, "nx", x_sub(b, x_bin(b, X_MIN, x_muli(b, x_sub(b, to, before), m), x_idx(b, s->ow)), x));
+  Expr *y0 = s_let(b, "y0", x_muli(b, ty, m));
+  Expr *rows = s->oh % m ? x_bin(b, X_MIN, x_idx(b, m), x_sub(b, x_idx(b, s->oh), y0)) : x_idx(b, m);
+  Expr *i = s_for(b, "i", x_idx(b, 0), rows, 1);
+  At at = {.rank = 4, .c = {e->img, k, x_add(b, y0, i), x}};
+  turn_row(&e->turn, x_add(b, x_muli(b, i, p->strip * m), x_muli(b, from, m)), count, &at);
+  s_end(b);
+  s_end(b);
+}
+
 static void emit_output(Emit *e) {
   Build *b = e->b;
   const Plan *p = &e->p;
@@ -376,11 +400,14 @@ static void emit_output(Emit *e) {
     At at = {.rank = 4, .c = {e->img, k, x_add(b, y0, i), x_addi(b, x0, q)}, .lanes = lanes, .vdim = 1, .count = count};
     bool ragged = s->ow % m && q >= s->ow % m;
     if (ragged) s_if(b, x_bin(b, X_LT, at.c[3], x_idx(b, s->ow)));
-    lower_finish(e->l, e->n, conv_result(e->l, &e->affine, x_add(b, y[q], start), k), &at);
+    Expr *sum = conv_result(e->l, &e->affine, x_add(b, y[q], start), k);
+    if (e->turn.t) turn_put(&e->turn, x_add(b, x_muli(b, i, p->strip * m), x_addi(b, x_muli(b, ti, m), q)), sum, &at);
+    else lower_finish(e->l, e->n, sum, &at);
     if (ragged) s_end(b);
   }
   s_end(b);
   s_end(b);
+  if (e->turn.t) emit_turned(e, k);
   s_end(b);
 }
 
@@ -430,6 +457,7 @@ bool conv_winograd(Lower *l, const Node *n) {
   conv_allow_in_place(l, n, s);
   e.vm = lower_scratch(l, "vm", DT_F32, (p->f.t * p->f.t + 1) * p->slot * 4);
   e.tmp = lower_scratch(l, "t", DT_F32, (int64_t)p->f.t * p->f.t * lanes * 4);
+  if (turn_pays(l, n)) e.turn = turn_open(l, n, p->f.m * p->strip * p->f.m);
   e.group = p->groups == 1 ? x_idx(b, 0) : s_let(b, "kg", x_remi(b, r, p->groups));
   Expr *rest = p->groups == 1 ? r : s_let(b, "rs", x_divi(b, r, p->groups));
   e.img = s->n == 1 ? x_idx(b, 0) : s_let(b, "img", x_divi(b, rest, p->strips));
