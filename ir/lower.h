@@ -11,6 +11,9 @@
 #include "graph.h"
 #include "loop.h"
 
+/* How weights that several convolutions read are packed: vectors per panel for Winograd's F(m x m, 3 x 3), by m; 0: not packed for this m. */
+typedef struct SharedPacking { const Value *w; int vecs[7]; } SharedPacking;
+
 struct Lower {
   Arena *arena;
   Graph *g;
@@ -19,6 +22,7 @@ struct Lower {
   int opt_level;
   int winograd;            /* -1: where it pays; 0: never; else the output tile to use */
   int64_t spare_weight_bytes;   /* by which packed weights may still outgrow the model's */
+  VEC(SharedPacking) shared;    /* passes/lower/conv_winograd.c */
   Build b;                 /* the open kernel */
   const Node *node;        /* being lowered */
   struct { const Value *v; Var *var; int buffer; } *param;   /* of the open kernel, in parameter order */

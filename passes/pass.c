@@ -33,6 +33,7 @@ static const PassInfo passes[] = {
     {'f', "fold", pass_fold, NULL, 1, false, 0, PLAIN, 0, "evaluate what is constant"},
     {'v', "conv_fold", pass_conv_fold, NULL, 1, false, PLAIN, PLAIN, 0, "per-channel arithmetic and padding into convolutions"},
     {'a', "activation", pass_activation, NULL, 2, false, 0, PLAIN, 0, "recognise activations by their parts"},
+    {'w', "share_weights", pass_share_weights, NULL, 2, false, PLAIN, PLAIN, 0, "one copy of convolution weights that differ in scale"},
     {'u', "commute", pass_commute, NULL, 1, false, PLAIN, PLAIN, 0, "pointwise work before upsampling"},
     {'b', "layout", pass_layout, NULL, 2, false, PLAIN | COMPACT, 0, 0, "blocked channels where convolutions want them"},
     {'e', "epilogue", pass_epilogue, NULL, 1, false, COMPACT, 0, 0, "elementwise operators into the node that makes their operand"},
@@ -45,7 +46,7 @@ static const PassInfo passes[] = {
 
 /* The pipeline.
  *
- *   Graph     c clean ─ f fold ─ v conv_fold ─ a activation ─ c clean ─ u commute ─ b layout ─ e epilogue ─┐
+ *   Graph     c clean ─ f fold ─ v conv_fold ─ a activation ─ c clean ─ w share_weights ─ u commute ─ b layout ─ e epilogue ─┐
  *             ┌──────────────────────────────────── l lower ─────────────────────────────────────────────┘
  *   Program   s simplify ─ g legalise ─ d dedup ─ m memory
  *
@@ -53,7 +54,7 @@ static const PassInfo passes[] = {
  * activation leaves its parts dead), and leaves commute single readers. layout must see single operators, epilogue the layouts their results have. -O0 is l, g, d, m alone
  * (dedup also names the kernels).
  */
-static const char pipeline[] = "cfvacubelsgdm";
+static const char pipeline[] = "cfvacwubelsgdm";
 
 static const PassInfo *by_letter(char letter) {
   for (int i = 0; i < COUNTOF(passes); i++)

@@ -52,6 +52,7 @@ bool pass_clean(Graph *g, Ctx *c);       /* dead nodes, identities, duplicates, 
 bool pass_fold(Graph *g, Ctx *c);        /* constant operands: evaluate */
 bool pass_conv_fold(Graph *g, Ctx *c);   /* per-channel Mul and Add, Pad, into convolutions */
 bool pass_activation(Graph *g, Ctx *c);  /* swish, hard-swish, hard-sigmoid, GELU, mish, softplus, ... from their parts */
+bool pass_share_weights(Graph *g, Ctx *c);   /* one copy of convolution weights that differ in a scale only */
 bool pass_commute(Graph *g, Ctx *c);     /* pointwise work moves in front of nearest upsampling */
 bool pass_layout(Graph *g, Ctx *c);      /* blocked channels where convolutions want them */
 bool pass_epilogue(Graph *g, Ctx *c);    /* elementwise consumers into node bodies; chains of elementwise into Map */

@@ -128,11 +128,13 @@ static double plan_cost(const ConvShape *s, int lanes, ConvTile t) {
   return sum;
 }
 
-static ConvTile choose_tile(const Target *t, const ConvShape *s) {
+/* The cheapest tile, of `only` vectors if that is not 0. */
+static ConvTile choose_tile(const Target *t, const ConvShape *s, int only) {
   int64_t vectors = div_up(s->k, t->lanes);
   ConvTile best = {1, 1, 1};
   double best_cost = 0;
   for (int vecs = (int)MINI(vectors, MAX_VECS); vecs >= 1; vecs--) {
+    if (only && vecs != only) continue;
     int most = MINI(conv_tile_pixels(t, vecs), MAX_PIXELS);
     for (int cols = (int)MINI(s->ow, most); cols >= 1; cols--) {
       int rows = cols == s->ow ? (int)MINI(s->oh, most / cols) : 1;
@@ -148,7 +150,26 @@ static ConvTile choose_tile(const Target *t, const ConvShape *s) {
 }
 
 double conv_direct_cycles(const Lower *l, const ConvShape *s) {
-  return plan_cost(s, l->t->lanes, choose_tile(l->t, s)) * (double)(s->kh * s->kw);
+  return plan_cost(s, l->t->lanes, choose_tile(l->t, s, 0)) * (double)(s->kh * s->kw);
+}
+
+static void flatten(ConvShape *s) { s->ow *= s->oh, s->oh = 1, s->iw *= s->h, s->h = 1; }
+
+/* Weights that several convolutions read are packed once: for as many vectors as suit them all best. 0: any. */
+static int shared_vecs(Lower *l, const Node *n) {
+  if (n->in[1]->uses.n < 2) return 0;
+  ConvShape *s = NEW_N(l->arena, ConvShape, CONV_SHARERS_MAX);
+  const Node *nodes[CONV_SHARERS_MAX];
+  int sharers = conv_sharers(l, n, s, nodes), best = 0;
+  double best_cost = 0;
+  for (int i = 0; i < sharers; i++)
+    if (can_flatten(nodes[i], &s[i])) flatten(&s[i]);
+  for (int vecs = 1; sharers && vecs <= MINI(div_up(s->k, l->t->lanes), MAX_VECS); vecs++) {
+    double cost = 0;
+    for (int i = 0; i < sharers; i++) cost += (double)s[i].n * plan_cost(&s[i], l->t->lanes, choose_tile(l->t, &s[i], vecs));
+    if (!best || cost < best_cost) best = vecs, best_cost = cost;
+  }
+  return best;
 }
 
 static void plan_strips(Lower *l, Plan *p) {
@@ -179,11 +200,11 @@ static void plan_strips(Lower *l, Plan *p) {
 static void make_plan(Lower *l, const Node *n, Plan *p) {
   ConvShape *s = &p->s;
   p->flat = can_flatten(n, s);
-  if (p->flat) s->ow *= s->oh, s->oh = 1, s->iw *= s->h, s->h = 1;
+  if (p->flat) flatten(s);
   /* Pads may also be negative, or the window may run past the end: anything but windows inside the image is copied. */
   bool inside = s->ph == 0 && s->pw == 0 && (s->oh - 1) * s->sh + (s->kh - 1) * s->dh < s->h && (s->ow - 1) * s->sw + (s->kw - 1) * s->dw < s->iw;
   p->copy = !inside;
-  p->tile = choose_tile(l->t, s);
+  p->tile = choose_tile(l->t, s, shared_vecs(l, n));
   int64_t width = (int64_t)p->tile.vecs * l->t->lanes;
   p->panels = s->k / width;
   p->rest = div_up(s->k % width, l->t->lanes);

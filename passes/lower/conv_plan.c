@@ -31,6 +31,16 @@ bool conv_groups_dense(const Node *n, int lanes) {
   return read <= GROUP_WASTE * cg * ((k + lanes - 1) / lanes);
 }
 
+int conv_sharers(const Lower *l, const Node *n, ConvShape *s, const Node **nodes) {
+  const Value *w = n->in[1];
+  if (w->uses.n > CONV_SHARERS_MAX) return 0;
+  for (int i = 0; i < w->uses.n; i++) {
+    nodes[i] = w->uses.at[i].node;
+    if (nodes[i]->op != OP_Conv || w->uses.at[i].slot != 1 || !conv_shape(l, nodes[i], &s[i])) return 0;
+  }
+  return w->uses.n;
+}
+
 double conv_tile_cycles(int pixels, int vecs) {
   double fma = pixels * vecs / 2.0, load = (pixels + vecs) / 2.0, latency = 4;
   double c = fma > load ? fma : load;

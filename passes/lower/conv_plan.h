@@ -16,11 +16,15 @@ typedef struct ConvShape {
 /* Bias and late scale of the open kernel, as padded vectors; NULL where there is none. */
 typedef struct ConvAffine { Var *bias, *scale; } ConvAffine;
 
+#define CONV_SHARERS_MAX 32
+
 /* A register tile: rows x cols output pixels by vecs vectors of output channels. */
 typedef struct ConvTile { int rows, cols, vecs; } ConvTile;
 
 /* False unless n is a 2-D f32 convolution of constant weights that vectors can compute. */
 bool conv_shape(const Lower *l, const Node *n, ConvShape *s);
+/* The convolutions that read the weights of n, at most CONV_SHARERS_MAX, and their nodes. 0 if one of them is not to be had as vectors. */
+int conv_sharers(const Lower *l, const Node *n, ConvShape *s, const Node **nodes);
 /* Estimated cycles of one reduction step of a register tile: two FMAs or two loads a cycle, four cycles of latency. */
 double conv_tile_cycles(int pixels, int vecs);
 /* Pixels that fit beside `vecs` weight vectors and one broadcast. */

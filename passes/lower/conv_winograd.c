@@ -17,6 +17,8 @@
 #include "turn.h"
 #include "winograd.h"
 
+#include <string.h>
+
 #define MAX_MR 16
 #define MAX_NR 4
 
@@ -155,10 +157,10 @@ static void emit_at(Build *b, const Winograd *f, Expr *const *v, Expr **y) {
 static double bt_ops(int m) { return m == 2 ? 4 : m == 4 ? 13 : m == 5 ? 21 : 26; }
 static double at_ops(int m) { return m == 2 ? 4 : m == 4 ? 10 : m == 5 ? 15 : 18; }
 
-/* False if this tile size cannot be used; else the plan with its estimated cycles for one image. */
-static bool make_plan(const Lower *l, const ConvShape *s, int m, Plan *p) {
+/* False if this tile size, with panels of `only` vectors (0: any), cannot be used; else the plan with its estimated cycles for one image. */
+static bool make_plan(const Lower *l, const ConvShape *s, int m, int only, Plan *p) {
   *p = (Plan){0};
-  if (!winograd_make(m, &p->f)) return false;
+  if (!winograd_make(m, &p->f) || only > div_up(s->k, l->t->lanes)) return false;
   int t = p->f.t;
   p->nty = div_up(s->oh, m);
   p->ntx = div_up(s->ow, m);
@@ -167,6 +169,7 @@ static bool make_plan(const Lower *l, const ConvShape *s, int m, Plan *p) {
   p->vectors = div_up(s->k, l->t->lanes);
   double best = 0;
   for (int vecs = (int)MINI(p->vectors, MAX_NR); vecs >= 1; vecs--) {
+    if (only && vecs != only) continue;
     int most = (int)MINI(p->tiles, MINI(conv_tile_pixels(l->t, vecs), MAX_MR));
     for (int cols = most; cols >= 1 && cols * 2 >= most; cols--) {
       double cost = (double)div_up(p->tiles, cols) *
@@ -419,32 +422,135 @@ static bool body_reads_plain(const Node *n) {
   return false;
 }
 
+static bool applies(const Lower *l, const Node *n, const ConvShape *s) {
+  if (s->group != 1 || s->block == 1 || s->kh != 3 || s->kw != 3 || s->sh != 1 || s->sw != 1 || s->dh != 1 || s->dw != 1) return false;
+  /* Masked lanes in every store of the inverse transform are not worth having: such bodies are rare. */
+  return !(s->k % l->t->lanes && body_reads_plain(n));
+}
+
+static const int sizes[] = {2, 4, 5, 6};
+
+static double direct_cycles(const Lower *l, const ConvShape *s) { return 0.95 * conv_direct_cycles(l, s); }
+
+static int64_t packed_bytes(const Lower *l, const ConvShape *s, int m) {
+  return (int64_t)(m + 2) * (m + 2) * s->c * div_up(s->k, l->t->lanes) * l->t->lanes * 4;
+}
+
+static int64_t direct_bytes(const ConvShape *s) { return 9 * s->c * s->k * 4; }
+
 static bool choose(Lower *l, const ConvShape *s, Plan *best) {
-  static const int sizes[] = {2, 4, 5, 6};
-  double direct = 0.95 * conv_direct_cycles(l, s);
+  double direct = direct_cycles(l, s);
   bool found = false;
   for (int i = 0; i < COUNTOF(sizes); i++) {
     Plan p;
     if (l->winograd > 0 && l->winograd != sizes[i]) continue;
-    if (!make_plan(l, s, sizes[i], &p)) continue;
-    int64_t extra = (int64_t)p.f.t * p.f.t * s->c * p.vectors * l->t->lanes * 4 - 9 * s->c * s->k * 4;
-    if (extra > l->spare_weight_bytes) continue;
+    if (!make_plan(l, s, sizes[i], 0, &p) || packed_bytes(l, s, sizes[i]) - direct_bytes(s) > l->spare_weight_bytes) continue;
     if (l->winograd < 0 && p.cycles > direct) continue;
     if (!found || p.cycles < best->cycles) *best = p;
     found = true;
   }
-  if (found) l->spare_weight_bytes -= (int64_t)best->f.t * best->f.t * s->c * best->vectors * l->t->lanes * 4 - 9 * s->c * s->k * 4;
+  if (found) l->spare_weight_bytes -= packed_bytes(l, s, best->f.m) - direct_bytes(s);
+  return found;
+}
+
+/* ---- weights of several convolutions ---- */
+
+typedef struct Sharers {
+  ConvShape s[CONV_SHARERS_MAX];
+  int n;
+  int vecs[COUNTOF(sizes)];     /* per panel, the same for all; 0: this size cannot be used */
+  double cycles[COUNTOF(sizes)][CONV_SHARERS_MAX], direct[CONV_SHARERS_MAX];
+} Sharers;
+
+/* The panels of F(sizes[i]) that suit all sharers best. */
+static void plan_size(const Lower *l, Sharers *sh, int i) {
+  double best = 0;
+  for (int vecs = 1; vecs <= MAX_NR; vecs++) {
+    double sum = 0, cycles[CONV_SHARERS_MAX];
+    bool ok = l->winograd < 0 || l->winograd == sizes[i];
+    for (int u = 0; u < sh->n && ok; u++) {
+      Plan p;
+      ok = make_plan(l, &sh->s[u], sizes[i], vecs, &p);
+      sum += cycles[u] = p.cycles * (double)sh->s[u].n;
+    }
+    if (!ok || (sh->vecs[i] && sum >= best)) continue;
+    best = sum;
+    sh->vecs[i] = vecs;
+    memcpy(sh->cycles[i], cycles, sizeof cycles);
+  }
+}
+
+/* Cycles of all sharers when the weights are packed for the sizes of the mask, or a negative number if that is not possible. Each packing has
+ * to come from memory once, at about 8 bytes a cycle; the sharers that follow find it in a cache. */
+static double cost_of(const Lower *l, const Sharers *sh, unsigned mask) {
+  double sum = 0;
+  int64_t bytes = 0;
+  bool any_direct = false;
+  for (int i = 0; i < COUNTOF(sizes); i++) {
+    if (!(mask >> i & 1)) continue;
+    if (!sh->vecs[i]) return -1;
+    bytes += packed_bytes(l, sh->s, sizes[i]);
+  }
+  for (int u = 0; u < sh->n; u++) {
+    double best = l->winograd < 0 ? sh->direct[u] : -1;
+    for (int i = 0; i < COUNTOF(sizes); i++)
+      if (mask >> i & 1 && (best < 0 || sh->cycles[i][u] <= best)) best = sh->cycles[i][u];
+    if (best < 0) return -1;
+    any_direct |= best == sh->direct[u];
+    sum += best;
+  }
+  if (any_direct) bytes += direct_bytes(sh->s);
+  return bytes - direct_bytes(sh->s) > l->spare_weight_bytes ? -1 : sum + (double)bytes / 8;
+}
+
+/* Which transforms of its weights the sharers of n are to use, decided when the first of them is lowered. */
+static const SharedPacking *agree(Lower *l, const Node *n) {
+  for (int i = 0; i < l->shared.n; i++)
+    if (l->shared.at[i].w == n->in[1]) return &l->shared.at[i];
+  Sharers *sh = NEW(l->arena, Sharers);
+  const Node *nodes[CONV_SHARERS_MAX];
+  sh->n = conv_sharers(l, n, sh->s, nodes);
+  for (int u = 0; u < sh->n; u++)
+    if (!applies(l, nodes[u], &sh->s[u])) return NULL;
+  if (sh->n < 2) return NULL;
+  for (int u = 0; u < sh->n; u++) sh->direct[u] = direct_cycles(l, &sh->s[u]) * (double)sh->s[u].n;
+  for (int i = 0; i < COUNTOF(sizes); i++) plan_size(l, sh, i);
+  unsigned best = 0;
+  double least = cost_of(l, sh, 0);
+  for (unsigned mask = 1; mask < 1u << COUNTOF(sizes); mask++) {
+    double cost = cost_of(l, sh, mask);
+    if (cost >= 0 && (least < 0 || cost < least)) best = mask, least = cost;
+  }
+  SharedPacking packing = {.w = n->in[1]};
+  for (int i = 0; i < COUNTOF(sizes); i++) {
+    if (!(best >> i & 1)) continue;
+    packing.vecs[sizes[i]] = sh->vecs[i];
+    l->spare_weight_bytes -= packed_bytes(l, sh->s, sizes[i]);
+  }
+  if (best) l->spare_weight_bytes += direct_bytes(sh->s);
+  vec_push(l->arena, &l->shared, packing);
+  return &l->shared.at[l->shared.n - 1];
+}
+
+static bool choose_shared(Lower *l, const SharedPacking *packing, const ConvShape *s, Plan *best) {
+  double direct = direct_cycles(l, s);
+  bool found = false;
+  for (int i = 0; i < COUNTOF(sizes); i++) {
+    Plan p;
+    int vecs = packing->vecs[sizes[i]];
+    if (!vecs || !make_plan(l, s, sizes[i], vecs, &p) || (l->winograd < 0 && p.cycles > direct)) continue;
+    if (!found || p.cycles < best->cycles) *best = p;
+    found = true;
+  }
   return found;
 }
 
 bool conv_winograd(Lower *l, const Node *n) {
   Emit e = {.l = l, .n = n};
   ConvShape *s = &e.s;
-  if (l->winograd == 0 || !conv_shape(l, n, s) || s->group != 1 || s->block == 1) return false;
-  if (s->kh != 3 || s->kw != 3 || s->sh != 1 || s->sw != 1 || s->dh != 1 || s->dw != 1) return false;
-  /* Masked lanes in every store of the inverse transform are not worth having: such bodies are rare. */
-  if (s->k % l->t->lanes && body_reads_plain(n)) return false;
-  if (!choose(l, s, &e.p)) return false;
+  if (l->winograd == 0 || !conv_shape(l, n, s) || !applies(l, n, s)) return false;
+  const SharedPacking *packing = s->w->uses.n > 1 ? agree(l, n) : NULL;
+  if (!(packing ? choose_shared(l, packing, s, &e.p) : choose(l, s, &e.p))) return false;
   Plan *p = &e.p;
   plan_strips(l, s, p);
   int lanes = l->t->lanes;
