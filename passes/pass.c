@@ -47,11 +47,12 @@ static const PassInfo passes[] = {
 /* The pipeline.
  *
  *   Graph     c clean ─ f fold ─ v conv_fold ─ a activation ─ c clean ─ w share_weights ─ u commute ─ b layout ─ e epilogue ─┐
- *             ┌──────────────────────────────────── l lower ─────────────────────────────────────────────┘
+ *             ┌──────────────────────────────────── l lower ─────────────────────────────────────────────────────────────────┘
  *   Program   s simplify ─ g legalise ─ d dedup ─ m memory
  *
  * fold comes after clean, so that it does not evaluate dead work; the second clean sees what the three passes before it uncovered (an
- * activation leaves its parts dead), and leaves commute single readers. layout must see single operators, epilogue the layouts their results have. -O0 is l, g, d, m alone
+ * activation leaves its parts dead), and leaves commute single readers. share_weights composes scales, which conv_fold has
+ * settled by then. layout must see single operators, epilogue the layouts their results have. -O0 is l, g, d, m alone
  * (dedup also names the kernels).
  */
 static const char pipeline[] = "cfvacwubelsgdm";

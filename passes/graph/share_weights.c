@@ -1,4 +1,4 @@
-/* share_weights.c: convolutions whose weights differ in a factor per output channel only read one copy of them.
+/* share_weights.c: convolutions whose weights differ in a factor per output channel only read one copy of them, one after the other.
  *
  * The levels of a detection head share their weights but not their BatchNormalization. Exporters that fold the latter write a copy of the
  * weights per level, w_i[k] = s_i[k] * w[k], each element rounded once. Recognised, one copy remains, and the ratio becomes the scale of
@@ -8,6 +8,10 @@
  * Per channel the ratio is the least squares fit in double, rounded to f32; every element must then agree to four rounding errors, the two
  * of the copies and what they and its own rounding do to the ratio. So a result differs from that of the copies as if its weights had been
  * rounded differently. A channel that is zero in the copy that stays must be zero in all: the one with the fewest such channels stays.
+ *
+ * Convolutions of the same weights then move next to each other, so that all but the first find them in a cache: heads come as one level
+ * after the other and are computed layer by layer. Nodes are listed anew in the old order, but a convolution waits for those it shares
+ * weights with while anything else can be done.
  *
  * before: %y0 = Conv(%x0, %w0); %y1 = Conv(%x1, %w1, %b)                 %w1[k] = s[k] * %w0[k]
  * after:  %y0 = Conv(%x0, %w0); %y1 = Conv(%x1, %w0, %b, %s)
@@ -21,6 +25,7 @@ enum { WEIGHT = 1, BIAS = 2, SCALE = 3 };   /* operands of Conv */
 
 #define ELEMENTS_MIN 1024            /* of weights worth sharing */
 #define PROBE 16                     /* elements that tell unrelated weights apart */
+#define GATHER_BYTES (256 << 10)     /* of weights worth waiting for */
 #define TOLERANCE (4 * 0x1p-24)      /* relative, of an element */
 
 typedef struct Candidate { Value *w; int64_t channels, volume, zeros; bool taken; } Candidate;
@@ -114,6 +119,117 @@ static void share(Graph *g, const Candidate *a, const Candidate *b, const float 
   }
 }
 
+/* ---- order ---- */
+
+typedef struct Order {
+  Node **node;           /* in the old order */
+  int n;
+  int *at;               /* place in node[] by node id */
+  int *waits;            /* operands not listed yet, by place */
+  bool *done, *grouped;
+  int *list, listed;     /* the new order, as places */
+} Order;
+
+/* The weights of n, if they are large, and several convolutions, and nobody else, read them. */
+static const Value *weights_of(const Node *n) {
+  const Value *w = n->op == OP_Conv ? n->in[WEIGHT] : NULL;
+  if (!value_is_const(w) || value_bytes(w) < GATHER_BYTES || w->uses.n < 2) return NULL;
+  for (int i = 0; i < w->uses.n; i++)
+    if (w->uses.at[i].node->op != OP_Conv || w->uses.at[i].slot != WEIGHT) return NULL;
+  return w;
+}
+
+/* Whether a reader of these weights needs another one's result: then there is nothing to wait for. */
+static bool dependent(const Order *o, const Value *w, bool *mark) {
+  int first = o->n, last = 0;
+  for (int i = 0; i < o->n; i++) mark[i] = false;
+  for (int i = 0; i < w->uses.n; i++) {
+    int p = o->at[w->uses.at[i].node->id];
+    mark[p] = true;
+    first = MINI(first, p);
+    last = MAXI(last, p);
+  }
+  for (int p = first; p <= last; p++) {
+    const Node *n = o->node[p];
+    bool after = false;
+    for (int i = 0; i < n->nin && !after; i++) after = n->in[i] && n->in[i]->def && mark[o->at[n->in[i]->def->id]];
+    if (!after) continue;
+    if (weights_of(n) == w) return true;
+    mark[p] = true;
+  }
+  return false;
+}
+
+static Order order_new(Graph *g) {
+  Order o = {0};
+  for (const Node *n = g->first; n; n = n->next) o.n++;
+  o.node = NEW_N(g->arena, Node *, o.n + 1);
+  o.at = NEW_N(g->arena, int, g->next_node_id + 1);
+  o.waits = NEW_N(g->arena, int, o.n + 1);
+  o.done = NEW_N(g->arena, bool, o.n + 1);
+  o.grouped = NEW_N(g->arena, bool, o.n + 1);
+  o.list = NEW_N(g->arena, int, o.n + 1);
+  int p = 0;
+  for (Node *n = g->first; n; n = n->next, p++) {
+    o.node[p] = n;
+    o.at[n->id] = p;
+    for (int i = 0; i < n->nin; i++) o.waits[p] += n->in[i] && n->in[i]->def;
+  }
+  bool *mark = NEW_N(g->arena, bool, o.n + 1);
+  for (p = 0; p < o.n; p++) {
+    const Value *w = weights_of(o.node[p]);
+    if (w && o.at[w->uses.at[0].node->id] == p && !dependent(&o, w, mark))
+      for (int i = 0; i < w->uses.n; i++) o.grouped[o.at[w->uses.at[i].node->id]] = true;
+  }
+  return o;
+}
+
+static void list(Order *o, int p) {
+  const Node *n = o->node[p];
+  o->done[p] = true;
+  o->list[o->listed++] = p;
+  for (int i = 0; i < n->nout; i++)
+    for (int u = 0; u < n->out[i]->uses.n; u++) o->waits[o->at[n->out[i]->uses.at[u].node->id]]--;
+}
+
+static bool ready(const Order *o, int p) { return !o->done[p] && o->waits[p] == 0; }
+
+/* All that share p's weights could be listed, or are. */
+static bool all_ready(const Order *o, int p) {
+  const Value *w = o->node[p]->in[WEIGHT];
+  for (int i = 0; i < w->uses.n; i++) {
+    int q = o->at[w->uses.at[i].node->id];
+    if (!o->done[q] && o->waits[q]) return false;
+  }
+  return true;
+}
+
+static int next_node(const Order *o, int from) {
+  int first = -1;
+  for (int p = from; p < o->n; p++) {
+    if (!ready(o, p)) continue;
+    if (!o->grouped[p] || all_ready(o, p)) return p;
+    if (first < 0) first = p;
+  }
+  return first;
+}
+
+static bool gather(Graph *g) {
+  Order o = order_new(g);
+  bool changed = false;
+  for (int from = 0; o.listed < o.n;) {
+    while (o.done[from]) from++;
+    int p = next_node(&o, from);
+    list(&o, p);
+    const Value *w = o.grouped[p] ? o.node[p]->in[WEIGHT] : NULL;
+    for (int q = from; w && q < o.n; q++)
+      if (o.grouped[q] && ready(&o, q) && o.node[q]->in[WEIGHT] == w) list(&o, q);
+  }
+  for (int i = 0; i < o.n; i++) changed |= o.list[i] != i;
+  for (int i = 0; i < o.n && changed; i++) graph_move_before(g, o.node[o.list[i]], NULL);
+  return changed;
+}
+
 bool pass_share_weights(Graph *g, Ctx *c) {
   Candidate *all = NEW_N(g->arena, Candidate, MAXI(g->values.n, 1));
   int n = collect(g, all), copies = 0;
@@ -131,5 +247,6 @@ bool pass_share_weights(Graph *g, Ctx *c) {
   }
   pass_applied(c, copies);
   if (bytes) pass_count(c, "share_weights", "bytes of weights shared", bytes);
-  return copies > 0;
+  bool moved = gather(g);
+  return copies > 0 || moved;
 }
