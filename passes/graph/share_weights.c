@@ -41,7 +41,8 @@ static bool can_scale(const Node *n) {
 
 /* Read by convolutions only, as their weights. */
 static bool is_weight(const Value *v) {
-  if (!value_is_const(v) || v->dt != DT_F32 || v->is_output || v->uses.n == 0 || v->shape.rank < 3 || value_count(v) < ELEMENTS_MIN) return false;
+  if (!value_is_const(v) || v->dt != DT_F32 || v->is_output || v->uses.n == 0) return false;
+  if (v->shape.rank < 3 || value_count(v) < ELEMENTS_MIN) return false;
   for (int i = 0; i < v->uses.n; i++)
     if (v->uses.at[i].slot != WEIGHT || !can_scale(v->uses.at[i].node)) return false;
   return true;
