@@ -53,7 +53,13 @@ bool pass_fold(Graph *g, Ctx *c);        /* constant operands: evaluate */
 bool pass_conv_fold(Graph *g, Ctx *c);   /* per-channel Mul and Add, Pad, into convolutions */
 bool pass_activation(Graph *g, Ctx *c);  /* swish, hard-swish, hard-sigmoid, GELU, mish, softplus, ... from their parts */
 bool pass_share_weights(Graph *g, Ctx *c);   /* one copy of convolution weights that differ in a scale only */
-bool pass_commute(Graph *g, Ctx *c);     /* pointwise work moves in front of nearest upsampling */
+bool pass_commute(Graph *g, Ctx *c);     /* pointwise work moves to where there are fewer pixels */
+/* r is a Resize that repeats every element factor[i] times along each dimension i, and nothing else. */
+bool resize_repeats(const Node *r, int64_t factor[MAX_RANK]);
+bool conv_pointwise(const Node *n);      /* a 1x1 convolution of stride 1, without a body */
+/* Elementwise, of operand `data`'s shape; all other operands are the same at all pixels (dimensions 2 and up). */
+bool ew_pointwise(const Node *n, int data);
+bool pass_pool_order(Graph *g, Ctx *c);  /* pools in front of activations and 1x1 convolutions or behind, where that is less work */
 bool pass_layout(Graph *g, Ctx *c);      /* blocked channels where convolutions want them */
 bool pass_epilogue(Graph *g, Ctx *c);    /* elementwise consumers into node bodies; chains of elementwise into Map */
 

@@ -184,22 +184,20 @@ typedef struct Body {
 
 /* k if v is its operand enlarged 2^k times along both spatial axes, each element repeated; else 0. */
 static int upsampling(const Value *v) {
-  const Node *r = v->def;
-  if (!r || r->op != OP_Resize || r->nbody || v->shape.rank != 4 || !shape_is_static(&v->shape)) return 0;
-  const ResizeAttr *a = r->attr;
-  bool floors = a->coord == COORD_ASYMMETRIC && a->nearest == NEAREST_FLOOR;
-  bool rounds = a->coord == COORD_HALF_PIXEL && (a->nearest == NEAREST_ROUND_PREFER_FLOOR || a->nearest == NEAREST_ROUND_PREFER_CEIL);
-  if (a->mode != RESIZE_NEAREST || (!floors && !rounds) || a->scales.n != 4) return 0;
-  const Shape *x = &r->in[0]->shape;
-  for (int up = 1; up <= 8; up++) {
-    bool fits = true;
-    for (int i = 0; i < 4; i++) {
-      int64_t s = i < 2 ? 1 : (int64_t)1 << up;
-      fits &= a->scales.v[i] == (double)s && v->shape.d[i].n == x->d[i].n * s;
-    }
-    if (fits) return up;
-  }
+  int64_t factor[MAX_RANK];
+  if (v->shape.rank != 4 || !resize_repeats(v->def, factor)) return 0;
+  if (factor[0] != 1 || factor[1] != 1 || factor[2] != factor[3]) return 0;
+  for (int up = 1; up <= 8; up++)
+    if (factor[2] == (int64_t)1 << up) return up;
   return 0;
+}
+
+/* v can be read from the tensor it enlarges: both lie in the same blocks. Gives the shift, or 0. */
+static int readable_upsampling(const Value *v) {
+  if (v->layout.kind != LAYOUT_BLOCKED) return 0;
+  int up = upsampling(v);
+  const Value *small = up ? v->def->in[0] : NULL;
+  return up && small->layout.kind == LAYOUT_BLOCKED && small->layout.block == v->layout.block ? up : 0;
 }
 
 static BodyArg operand(Epilogue *e, Body *b, Value *v, int up) {
@@ -207,14 +205,9 @@ static BodyArg operand(Epilogue *e, Body *b, Value *v, int up) {
     int own = b->producer->nbody;
     return own ? (BodyArg){ARG_STEP, own - 1, 0} : (BodyArg){ARG_ACC, 0, 0};
   }
-  if (!up && v->layout.kind == LAYOUT_BLOCKED && (up = upsampling(v)) > 0) {
-    Value *small = v->def->in[0];
-    if (small->layout.kind == LAYOUT_BLOCKED && small->layout.block == v->layout.block) {
-      v = small;
-      e->upsamplings++;
-    } else {
-      up = 0;
-    }
+  if (!up && (up = readable_upsampling(v)) > 0) {
+    v = v->def->in[0];
+    e->upsamplings++;
   }
   int i = b->producer ? b->producer->ncore : 0;
   while (i < b->nin && b->in[i] != v) i++;
@@ -272,11 +265,18 @@ static void move_producer(Epilogue *e, Node *p, Node *sink, const Body *b) {
   p->out[0]->layout = sink->out[0]->layout;
 }
 
+/* A lone operator is worth a Map if an operand need not be stored enlarged for it. */
+static bool enlarged_operand(const Group *gr) {
+  bool any = false;
+  for (int i = 0; i < gr->nin && gr->vector; i++) any |= readable_upsampling(gr->in[i]) > 0;
+  return any;
+}
+
 /* Makes one node of the group and its producer; NULL if there is nothing to join. */
 static Node *fuse(Epilogue *e, const Group *gr) {
   Graph *g = e->g;
   Node *sink = gr->m[gr->n - 1], *p = find_producer(e, gr);
-  if (!p && gr->n == 1) return NULL;
+  if (!p && gr->n == 1 && !enlarged_operand(gr)) return NULL;
   Body b = {.producer = p};
   b.in = NEW_N(g->arena, Value *, (p ? p->nin : 0) + gr->nin);
   b.step = NEW_N(g->arena, BodyStep, (p ? p->nbody : 0) + gr->steps);
