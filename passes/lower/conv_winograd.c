@@ -11,6 +11,8 @@
  * is not. Slots are an odd number of cache lines apart. See winograd.c for the matrices; transforms are linear forms with common parts of
  * rows and columns of opposite sign computed once.
  *
+ * Of a grouped convolution, whose groups are whole channel blocks, each panel's products are over the channels of its group only.
+ *
  * The range runs over images, strips, and (when an image has too few strips to share out) groups of output channels.
  */
 #include "conv_plan.h"
@@ -168,8 +170,10 @@ static bool make_plan(const Lower *l, const ConvShape *s, int m, int only, Plan 
   p->blocks = div_up(s->c, s->block);
   p->vectors = div_up(s->k, l->t->lanes);
   double best = 0;
-  for (int vecs = (int)MINI(p->vectors, MAX_NR); vecs >= 1; vecs--) {
+  int64_t cg = s->c / s->group, group_vectors = s->group == 1 ? p->vectors : s->k / s->group / l->t->lanes;
+  for (int vecs = (int)MINI(group_vectors, MAX_NR); vecs >= 1; vecs--) {
     if (only && vecs != only) continue;
+    if (s->group > 1 && group_vectors % vecs) continue;   /* a panel is of one group */
     int most = (int)MINI(p->tiles, MINI(conv_tile_pixels(l->t, vecs), MAX_MR));
     for (int cols = most; cols >= 1 && cols * 2 >= most; cols--) {
       double cost = (double)div_up(p->tiles, cols) *
@@ -182,8 +186,8 @@ static bool make_plan(const Lower *l, const ConvShape *s, int m, int only, Plan 
   double in = (double)(p->tiles * p->blocks) * (2 * t * bt_ops(m) + 4.0 * t * t) / 2;
   double out = (double)(p->tiles * p->vectors) * ((t + m) * at_ops(m) + 3.0 * t * t + 2.0 * m * m) / 2;
   /* Transformed weights are streamed once per strip, at about 16 bytes a cycle beside the products. */
-  double stream = (double)(t * t * s->c * p->vectors * l->t->lanes) * 4 / 16 * 0.25;
-  p->cycles = t * t * (double)s->c * best + in + out + stream;
+  double stream = (double)(t * t * cg * p->vectors * l->t->lanes) * 4 / 16 * 0.25;
+  p->cycles = t * t * (double)cg * best + in + out + stream;
   return true;
 }
 
@@ -281,9 +285,9 @@ static void emit_input(Emit *e) {
 static Var *pack_weights(Emit *e, int64_t first, int64_t panels, int vecs) {
   const ConvShape *s = &e->s;
   WinogradPack *p = NEW(e->l->p->arena, WinogradPack);
-  *p = (WinogradPack){.w = (const float *)s->w->data + first * s->c * 9, .scale = conv_pack_scale(s, first), .k = s->k - first, .c = s->c,
+  *p = (WinogradPack){.w = (const float *)s->w->data + first * (s->c / s->group) * 9, .scale = conv_pack_scale(s, first), .k = s->k - first, .c = s->c / s->group,
                       .width = (int64_t)vecs * e->l->t->lanes, .panels = panels, .f = e->p.f};
-  const char *desc = arena_printf(e->l->p->arena, "winograd F(%d,3) [%d][%lld][%lld][%lld]%s", p->f.m, p->f.t * p->f.t, (long long)panels, (long long)s->c,
+  const char *desc = arena_printf(e->l->p->arena, "winograd F(%d,3) [%d][%lld][%lld][%lld]%s", p->f.m, p->f.t * p->f.t, (long long)panels, (long long)p->c,
                                   (long long)p->width, p->scale ? " scaled" : "");
   /* A folded scale is part of what the weights are: such weights are never shared. */
   Weight w = {.name = s->w->name, .desc = desc, .source = p->scale ? NULL : p->w, .bytes = winograd_pack_count(p) * 4, .fill = winograd_pack_fill, .ctx = p};
@@ -298,9 +302,12 @@ static void emit_product(Emit *e, Var *u, int vecs, Expr *panel, int64_t panels,
   Var *acc[MAX_MR][MAX_NR];
   for (int i = 0; i < p->tile.cols; i++)
     for (int j = 0; j < vecs; j++) acc[i][j] = s_reg(b, arena_printf(e->l->arena, "a%d_%d", i, j), x_float(b, type_of(DT_F32, lanes), 0));
-  Expr *ub = s_let(b, "ub", x_muli(b, x_add(b, x_muli(b, pos, panels), panel), e->s.c * width));
-  Expr *vb = s_let(b, "vb", x_add(b, x_muli(b, x_addi(b, pos, 1), p->slot), x_muli(b, tb, lanes)));
-  Expr *cb = s_for_n(b, "cb", p->blocks);
+  int64_t cg = e->s.c / e->s.group, group_blocks = p->blocks / e->s.group;   /* exact where there are several groups */
+  Expr *ub = s_let(b, "ub", x_muli(b, x_add(b, x_muli(b, pos, panels), panel), cg * width));
+  Expr *vb = x_add(b, x_muli(b, x_addi(b, pos, 1), p->slot), x_muli(b, tb, lanes));
+  if (e->s.group > 1) vb = x_add(b, vb, x_muli(b, x_divi(b, panel, e->s.k / e->s.group / width), group_blocks * p->strip * lanes));
+  vb = s_let(b, "vb", vb);
+  Expr *cb = s_for_n(b, "cb", group_blocks);
   Expr *ui = s_let(b, "ui", x_add(b, ub, x_muli(b, cb, (int64_t)lanes * width)));
   Expr *vi = s_let(b, "vi", x_add(b, vb, x_muli(b, cb, p->strip * lanes)));
   Expr *channels = e->s.c % lanes ? x_bin(b, X_MIN, x_idx(b, lanes), x_sub(b, x_idx(b, e->s.c), x_muli(b, cb, lanes))) : x_idx(b, lanes);
@@ -423,7 +430,8 @@ static bool body_reads_plain(const Node *n) {
 }
 
 static bool applies(const Lower *l, const Node *n, const ConvShape *s) {
-  if (s->group != 1 || s->block == 1 || s->kh != 3 || s->kw != 3 || s->sh != 1 || s->sw != 1 || s->dh != 1 || s->dw != 1) return false;
+  if (s->block == 1 || s->kh != 3 || s->kw != 3 || s->sh != 1 || s->sw != 1 || s->dh != 1 || s->dw != 1) return false;
+  if (s->group > 1 && (s->c / s->group % l->t->lanes || s->k / s->group % l->t->lanes)) return false;
   /* Masked lanes in every store of the inverse transform are not worth having: such bodies are rare. */
   return !(s->k % l->t->lanes && body_reads_plain(n));
 }
@@ -433,10 +441,10 @@ static const int sizes[] = {2, 4, 5, 6};
 static double direct_cycles(const Lower *l, const ConvShape *s) { return 0.95 * conv_direct_cycles(l, s); }
 
 static int64_t packed_bytes(const Lower *l, const ConvShape *s, int m) {
-  return (int64_t)(m + 2) * (m + 2) * s->c * div_up(s->k, l->t->lanes) * l->t->lanes * 4;
+  return (int64_t)(m + 2) * (m + 2) * (s->c / s->group) * div_up(s->k, l->t->lanes) * l->t->lanes * 4;
 }
 
-static int64_t direct_bytes(const ConvShape *s) { return 9 * s->c * s->k * 4; }
+static int64_t direct_bytes(const ConvShape *s) { return 9 * (s->c / s->group) * s->k * 4; }
 
 static bool choose(Lower *l, const ConvShape *s, Plan *best) {
   double direct = direct_cycles(l, s);
@@ -554,7 +562,8 @@ bool conv_winograd(Lower *l, const Node *n) {
   Plan *p = &e.p;
   plan_strips(l, s, p);
   int lanes = l->t->lanes;
-  e.b = lower_open(l, n, "conv3x3 winograd F(%d,3) %lld->%lld, %lldx%lld, tile %dx%d", p->f.m, (long long)s->c, (long long)s->k, (long long)s->oh,
+  const char *groups = s->group > 1 ? arena_printf(l->arena, " in %lld groups", (long long)s->group) : "";
+  e.b = lower_open(l, n, "conv3x3 winograd F(%d,3)%s %lld->%lld, %lldx%lld, tile %dx%d", p->f.m, groups, (long long)s->c, (long long)s->k, (long long)s->oh,
                    (long long)s->ow, p->tile.cols, p->tile.vecs * lanes);
   Build *b = e.b;
   Expr *r = lower_range(l, "r", s->n * p->strips * p->groups);
@@ -572,6 +581,6 @@ bool conv_winograd(Lower *l, const Node *n) {
   emit_input(&e);
   emit_products(&e);
   emit_output(&e);
-  lower_close(l, 2.0 * (double)(s->n * s->k * s->c * 9) * (double)(s->oh * s->ow));
+  lower_close(l, 2.0 * (double)(s->n * s->k * (s->c / s->group) * 9) * (double)(s->oh * s->ow));
   return true;
 }

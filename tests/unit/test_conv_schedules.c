@@ -76,13 +76,13 @@ static Graph *build(Arena *a, Diag *d, const Case *c, uint64_t seed) {
   return g;
 }
 
-static int64_t reached[5];   /* conv_depthwise, winograd, direct, plain, direct in groups */
+static int64_t reached[6];   /* conv_depthwise, winograd, direct, plain, direct in groups, winograd in groups */
 
 static void count_schedules(const Program *p) {
   for (int i = 0; i < p->calls.n; i++) {
     const char *w = p->calls.at[i].kernel->what;
     if (!strncmp(w, "depthwise", 9)) reached[0]++;
-    else if (strstr(w, "winograd")) reached[1]++;
+    else if (strstr(w, "winograd")) reached[strstr(w, " groups") ? 5 : 1]++;
     else if (!strncmp(w, "conv", 4) && strstr(w, "tile") && strstr(w, " groups")) reached[4]++;
     else if (!strncmp(w, "conv", 4) && strstr(w, "tile")) reached[2]++;
     else if (!strncmp(w, "conv", 4)) reached[3]++;
@@ -163,8 +163,8 @@ static void sweep(uint64_t seed, int cases, bool winograd, bool depthwise, bool 
     }
     if (groups) {
       c.group = pick(&r, 2, 5);
-      c.c = c.group * pick(&r, 1, 20);
-      c.k = c.group * pick(&r, 1, 24);
+      c.c = c.group * (winograd ? c.lanes * pick(&r, 1, 2) : pick(&r, 1, 20));
+      c.k = c.group * (winograd ? c.lanes * pick(&r, 1, 3) : pick(&r, 1, 24));
     }
     if (c.h + c.pad[0] + c.pad[2] < (c.kh - 1) * c.dh + 1 || c.w + c.pad[1] + c.pad[3] < (c.kw - 1) * c.dw + 1) {
       i--;
@@ -177,7 +177,7 @@ static void sweep(uint64_t seed, int cases, bool winograd, bool depthwise, bool 
 static void test_direct(void **state) { (void)state; sweep(1, 250, false, false, false); assert_true(reached[2] > 100); }
 static void test_winograd(void **state) { (void)state; sweep(2, 150, true, false, false); assert_true(reached[1] > 100); }
 static void test_depthwise(void **state) { (void)state; sweep(3, 120, false, true, false); assert_true(reached[0] > 100); }
-static void test_groups(void **state) { (void)state; sweep(4, 200, false, false, true); assert_true(reached[4] > 100); }
+static void test_groups(void **state) { (void)state; sweep(4, 200, false, false, true); assert_true(reached[4] > 100); sweep(5, 60, true, false, true); assert_true(reached[5] > 30); }
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_direct), cmocka_unit_test(test_winograd), cmocka_unit_test(test_depthwise), cmocka_unit_test(test_groups)};
