@@ -164,6 +164,8 @@ static inline bool value_is_const(const Value *v) { return v && v->data; }
 static inline int64_t value_count(const Value *v) { return shape_count(&v->shape); }
 static inline size_t value_bytes(const Value *v) { return (size_t)value_count(v) * dt_size(v->dt); }   /* dense */
 int64_t node_macs(const Node *n);                /* multiply-adds of Conv, ConvTranspose, MatMul, Einsum; else 0 (in ops/macs.c) */
+/* Concat, Slice or Gather (by constant indices) of whole images along dimension 1: operands and result may be BLOCKED (ops/channels.c). */
+bool node_moves_channels(const Node *n);
 int64_t value_storage_count(const Value *v);     /* elements in its layout, padding included */
 bool value_single_use(const Value *v);           /* one use by a node and not a graph output */
 bool value_scalar_f(const Value *v, double *out);  /* constant whose elements are all the same number (count >= 1) */

@@ -175,6 +175,20 @@ static bool check_operands(Verify *v, const Node *n) {
   return true;
 }
 
+/* Operands of a node that moves channels lie alike, and BLOCKED if the result does. */
+static bool check_moved(Verify *v, const Node *n) {
+  if (n->op != OP_Concat && n->op != OP_Slice && n->op != OP_Gather) return true;
+  bool moves = node_moves_channels(n);
+  for (int i = 0; i < (n->op == OP_Concat ? n->ncore : 1); i++) {
+    Layout x = n->in[i]->layout, y = n->out[0]->layout, first = n->in[0]->layout;
+    if (x.kind == LAYOUT_BLOCKED && !moves) return bad(v, n, "operand %d cannot be blocked", i);
+    if (x.kind != first.kind || x.block != first.block || (y.kind == LAYOUT_BLOCKED && (x.kind != y.kind || x.block != y.block)))
+      return bad(v, n, "operand %d lies otherwise than the others or the result", i);
+    if (n->op == OP_Concat && x.kind != y.kind) return bad(v, n, "operand %d is blocked, the result is not", i);
+  }
+  return true;
+}
+
 static bool check_node(Verify *v, Node *n) {
   const OpInfo *info = op_info(n->op);
   if (!check_operands(v, n)) return false;
@@ -186,9 +200,10 @@ static bool check_node(Verify *v, Node *n) {
   for (int i = 0; i < n->nout; i++) {
     const Value *x = n->out[i];
     if (!known(v, x) || x->def != n || x->def_slot != i) return bad(v, n, "output %d does not name it as its producer", i);
-    if (x->layout.kind != LAYOUT_PLAIN && n->op != OP_Map && !(info->flags & OPF_CHANNEL))
+    if (x->layout.kind != LAYOUT_PLAIN && n->op != OP_Map && !(info->flags & OPF_CHANNEL) && !node_moves_channels(n))
       return bad(v, n, "output %d cannot be blocked", i);
   }
+  if (!check_moved(v, n)) return false;
   /* Bodies first where inference reads them. */
   if (n->op == OP_Map)
     for (int s = 0; s < n->nbody; s++)

@@ -124,6 +124,10 @@ void lower_gather(Lower *l, const Node *n) {
   const Value *x = n->in[0], *i = n->in[1];
   Value *y = n->out[0];
   int axis = gather_axis(n);
+  if (x->layout.kind == LAYOUT_BLOCKED) {
+    lower_channels(l, n);
+    return;
+  }
   if (n->nbody || x == i || value_count(y) == 0) {
     /* Lanes run along the data's own last dimension. */
     lower_points(l, n, "Gather", gather_point, NULL, axis < x->shape.rank - 1 ? POINT_VECTOR : 0, 0);

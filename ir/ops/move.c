@@ -48,6 +48,10 @@ static Expr *slice_point(Lower *l, const Node *n, const At *at, const void *user
 void lower_slice(Lower *l, const Node *n) {
   const SliceAttr *s = n->attr;
   int rank = n->out[0]->shape.rank;
+  if (n->in[0]->layout.kind == LAYOUT_BLOCKED) {
+    lower_channels(l, n);
+    return;
+  }
   if (n->nbody) {
     lower_points(l, n, "Slice", slice_point, NULL, rank && s->steps.v[rank - 1] == 1 ? POINT_VECTOR : 0, 0);
     return;
@@ -131,6 +135,10 @@ void lower_concat(Lower *l, const Node *n) {
   Value *y = n->out[0];
   int axis;
   if (value_count(y) == 0 || !axis_normalise(((const AxisAttr *)n->attr)->axis, y->shape.rank, &axis)) return;
+  if (y->layout.kind == LAYOUT_BLOCKED) {
+    lower_channels(l, n);
+    return;
+  }
   int64_t outer = shape_count_to(&y->shape, axis), at = 0, stride = shape_count_from(&y->shape, axis + 1);
   if (outer >= 16 && n->ncore <= CONCAT_JOINT) {
     concat_joint(l, n, outer, axis);

@@ -158,6 +158,11 @@ void fill_run(Lower *l, Expr *e, Var *dst, Expr *to, int64_t count);
 void transpose_tile(Build *b, Expr **v, int n);
 int run_lanes(const Lower *l, DType t);   /* the target's lanes for types there are vectors of, else 1 */
 
+/* ---- channels.c -------------------------------------------------------------------------------------------------------------------- */
+
+/* Lowers a node for which node_moves_channels holds and whose operands are BLOCKED alike; the result may be PLAIN. */
+void lower_channels(Lower *l, const Node *n);
+
 /* ---- gather.c ---------------------------------------------------------------------------------------------------------------------- */
 
 /* An integer loaded as an index, made safe: negative ones count from the back, what is still outside [0, extent) becomes the nearest valid.

@@ -1,7 +1,8 @@
 /* layout.c: which tensors have blocked channels inside the network.
  *
  * Convolutions (all but those of many narrow groups) read and write blocks of `lanes` channels. Everything that works channel by channel follows its
- * operand: elementwise ops, pools, resizing, spatial reductions. All other ops, and the network's inputs and outputs, are PLAIN.
+ * operand: elementwise ops, pools, resizing, spatial reductions. What moves whole channels (Concat, Slice, Gather) is BLOCKED where most of
+ * what it reads is. All other ops, and the network's inputs and outputs, are PLAIN.
  *
  *   1. mark   in topological order: a convolution's result is BLOCKED; a channel-wise op's is if an operand of its own shape is
  *   2. settle results that nobody reads blocked become PLAIN where their producer can write that directly
@@ -60,11 +61,24 @@ static bool follows(const Node *n) {
   return op_info(n->op)->attr != &attr_desc_Reduce || reduces_space_only(n);
 }
 
+static bool moves(const Node *n) { return may_block(n->nout ? n->out[0] : NULL) && node_moves_channels(n); }
+
+/* Most channels that n moves come from BLOCKED operands. */
+static bool moves_blocked(const Node *n) {
+  int64_t all = 0, blocked = 0;
+  for (int i = 0; i < (n->op == OP_Concat ? n->ncore : 1); i++) {
+    all += n->in[i]->shape.d[1].n;
+    if (n->in[i]->layout.kind == LAYOUT_BLOCKED) blocked += n->in[i]->shape.d[1].n;
+  }
+  return 2 * blocked > all;
+}
+
 /* The layout own operand i of n is to have. EW operands that broadcast keep what they have. */
 static Layout wanted(const Node *n, int i, int lanes) {
   const Layout blocked = {LAYOUT_BLOCKED, lanes};
   const Value *v = n->in[i], *y = n->out[0];
   if (is_conv(n) && conv_blocks(n, lanes)) return conv_input_blocked(n, lanes) ? blocked : v->layout;
+  if (moves(n)) return y->layout;
   if (follows(n)) {
     if (op_info(n->op)->flags & OPF_EW) {
       if (!shape_equal(&v->shape, &y->shape)) return v->layout.kind == LAYOUT_BLOCKED && v->shape.rank == 4 ? v->layout : plain;
@@ -80,6 +94,8 @@ static void mark(Graph *g, int lanes) {
     Value *y = n->nout ? n->out[0] : NULL;
     if (is_conv(n) && conv_blocks(n, lanes)) {
       y->layout = (Layout){LAYOUT_BLOCKED, lanes};
+    } else if (moves(n)) {
+      if (moves_blocked(n)) y->layout = (Layout){LAYOUT_BLOCKED, lanes};
     } else if (follows(n)) {
       int operands = op_info(n->op)->flags & OPF_EW ? n->nin : 1;
       for (int i = 0; i < operands; i++)

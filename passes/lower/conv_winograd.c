@@ -181,6 +181,7 @@ static bool make_plan(const Lower *l, const ConvShape *s, int m, int only, Plan 
       if (best == 0 || cost < best) best = cost, p->tile = (ConvTile){1, cols, vecs};
     }
   }
+  if (best == 0) return false;
   p->panels = p->vectors / p->tile.vecs;
   p->rest = p->vectors % p->tile.vecs;
   double in = (double)(p->tiles * p->blocks) * (2 * t * bt_ops(m) + 4.0 * t * t) / 2;

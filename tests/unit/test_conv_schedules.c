@@ -14,15 +14,15 @@
 typedef struct Case {
   int64_t n, c, h, w, k, kh, kw, sh, sw, dh, dw, pad[4], group;
   bool bias, scale, residual, broadcast, plain_in, second;
-  int lanes, vregs, threads, winograd, body;
+  int lanes, vregs, threads, winograd, body, move;
 } Case;
 
 static const char *describe(const Case *c) {
   static char s[300];
-  snprintf(s, sizeof s, "n%d c%d %dx%d k%d %dx%d s%dx%d d%dx%d pads %d,%d,%d,%d groups %d%s%s%s%s body %d lanes %d vregs %d threads %d winograd %d", (int)c->n, (int)c->c,
+  snprintf(s, sizeof s, "n%d c%d %dx%d k%d %dx%d s%dx%d d%dx%d pads %d,%d,%d,%d groups %d%s%s%s%s body %d move %d lanes %d vregs %d threads %d winograd %d", (int)c->n, (int)c->c,
            (int)c->h, (int)c->w, (int)c->k, (int)c->kh, (int)c->kw, (int)c->sh, (int)c->sw, (int)c->dh, (int)c->dw, (int)c->pad[0], (int)c->pad[1],
            (int)c->pad[2], (int)c->pad[3], (int)c->group, c->bias ? " bias" : "", c->scale ? " scale" : "", c->residual ? " residual" : "",
-           c->broadcast ? " broadcast" : "", c->body, c->lanes, c->vregs, c->threads, c->winograd);
+           c->broadcast ? " broadcast" : "", c->body, c->move, c->lanes, c->vregs, c->threads, c->winograd);
   return s;
 }
 
@@ -32,6 +32,37 @@ static Value *random_const(Graph *g, Rng *r, int rank, const int64_t *dims, doub
   float *d = NEW_N(g->arena, float, n + 1);
   for (int64_t i = 0; i < n; i++) d[i] = (float)(rng_normal(r) * gain);
   return graph_add_const(g, NULL, DT_F32, &s, d);
+}
+
+/* What moves channels behind a convolution: shuffles, and concatenation and slices at any channel. A convolution reads the result, so that
+ * it stays blocked. */
+static Value *move_channels(Graph *g, Rng *r, const Case *c, Value *conv, Value *y) {
+  int64_t k = y->shape.d[1].n;
+  if (c->move < 1 || c->move > 3) return y;
+  if (c->move == 1) {
+    Value *in[3] = {y, conv, y};
+    y = graph_make(g, NULL, OP_Concat, &(AxisAttr){.axis = 1}, in, 3)->out[0];
+  } else if (c->move == 2) {
+    int64_t first = rng_below(r, k), *starts = NEW_N(g->arena, int64_t, 4), *steps = NEW_N(g->arena, int64_t, 4), *sizes = NEW_N(g->arena, int64_t, 4);
+    for (int i = 0; i < 4; i++) starts[i] = 0, steps[i] = 1, sizes[i] = y->shape.d[i].n;
+    starts[1] = first;
+    sizes[1] = k - first;
+    SliceAttr at = {.starts = {starts, 4}, .steps = {steps, 4}, .sizes = {sizes, 4}};
+    y = graph_make(g, NULL, OP_Slice, &at, &y, 1)->out[0];
+  } else {
+    int64_t groups = 1, *split = NEW_N(g->arena, int64_t, 5), *perm = NEW_N(g->arena, int64_t, 5), *join = NEW_N(g->arena, int64_t, 4);
+    for (int64_t d = 2; d <= 4; d++)
+      if (k % d == 0) groups = d;
+    for (int i = 0; i < 5; i++) split[i] = i < 3 ? 0 : y->shape.d[i - 1].n, perm[i] = i == 1 ? 2 : i == 2 ? 1 : i;
+    for (int i = 0; i < 4; i++) join[i] = y->shape.d[i].n;
+    split[0] = join[0], split[1] = groups, split[2] = k / groups;
+    y = graph_make(g, NULL, OP_Reshape, &(ShapeAttr){.shape = {split, 5}}, &y, 1)->out[0];
+    y = graph_make(g, NULL, OP_Transpose, &(PermAttr){.perm = {perm, 5}}, &y, 1)->out[0];
+    y = graph_make(g, NULL, OP_Reshape, &(ShapeAttr){.shape = {join, 4}}, &y, 1)->out[0];
+  }
+  ConvAttr one = {.strides = ints_fill(g->arena, 1, 2), .pads = ints_fill(g->arena, 0, 4), .dilations = ints_fill(g->arena, 1, 2), .group = 1};
+  Value *w = random_const(g, r, 4, (int64_t[]){9, y->shape.d[1].n, 1, 1}, 1 / sqrt((double)y->shape.d[1].n));
+  return graph_make(g, NULL, OP_Conv, &one, (Value *[]){y, w}, 2)->out[0];
 }
 
 /* input -> Relu (so that the layout pass has a blocked producer to follow) ... conv -> body -> output */
@@ -72,15 +103,20 @@ static Graph *build(Arena *a, Diag *d, const Case *c, uint64_t seed) {
     y = graph_make(g, NULL, OP_Mul, NULL, (Value *[]){y, sig->out[0]}, 2)->out[0];
   }
   if (c->body == 3) y = graph_make(g, NULL, OP_LeakyRelu, &(AlphaAttr){.alpha = 0.1}, &y, 1)->out[0];
+  y = move_channels(g, &r, c, conv->out[0], y);
   graph_add_output(g, y);
   return g;
 }
 
 static int64_t reached[6];   /* conv_depthwise, winograd, direct, plain, direct in groups, winograd in groups */
 
+static const char *const movers[] = {"Concat", "Slice", "Gather"};
+static int64_t moved[3];
+
 static void count_schedules(const Program *p) {
   for (int i = 0; i < p->calls.n; i++) {
     const char *w = p->calls.at[i].kernel->what;
+    for (int k = 0; k < 3; k++) moved[k] += !strncmp(w, movers[k], strlen(movers[k])) && strstr(w, " channels of ");
     if (!strncmp(w, "depthwise", 9)) reached[0]++;
     else if (strstr(w, "winograd")) reached[strstr(w, " groups") ? 5 : 1]++;
     else if (!strncmp(w, "conv", 4) && strstr(w, "tile") && strstr(w, " groups")) reached[4]++;
@@ -149,7 +185,7 @@ static void sweep(uint64_t seed, int cases, bool winograd, bool depthwise, bool 
               .kw = pick(&r, 1, 4), .sh = pick(&r, 1, 3), .sw = pick(&r, 1, 3), .dh = pick(&r, 1, 2), .dw = pick(&r, 1, 2),
               .bias = rng_below(&r, 2), .scale = rng_below(&r, 2), .residual = rng_below(&r, 2), .broadcast = rng_below(&r, 4) == 0,
               .plain_in = rng_below(&r, 4) == 0, .second = rng_below(&r, 8) == 0, .lanes = lanes[rng_below(&r, 3)], .vregs = vregs[rng_below(&r, 2)],
-              .threads = (int)pick(&r, 1, 3), .winograd = 0, .body = (int)pick(&r, 0, 3), .group = 1};
+              .threads = (int)pick(&r, 1, 3), .winograd = 0, .body = (int)pick(&r, 0, 3), .move = (int)pick(&r, 0, 7), .group = 1};
     for (int k = 0; k < 4; k++) c.pad[k] = pick(&r, 0, 2);
     if (rng_below(&r, 3) == 0) c.kh = c.kw = 1, c.sh = c.sw = 1, c.pad[0] = c.pad[1] = c.pad[2] = c.pad[3] = 0;
     if (winograd) {
@@ -174,7 +210,7 @@ static void sweep(uint64_t seed, int cases, bool winograd, bool depthwise, bool 
   }
 }
 
-static void test_direct(void **state) { (void)state; sweep(1, 250, false, false, false); assert_true(reached[2] > 100); }
+static void test_direct(void **state) { (void)state; sweep(1, 250, false, false, false); assert_true(reached[2] > 100); for (int i = 0; i < 3; i++) assert_true(moved[i] > 10); }
 static void test_winograd(void **state) { (void)state; sweep(2, 150, true, false, false); assert_true(reached[1] > 100); }
 static void test_depthwise(void **state) { (void)state; sweep(3, 120, false, true, false); assert_true(reached[0] > 100); }
 static void test_groups(void **state) { (void)state; sweep(4, 200, false, false, true); assert_true(reached[4] > 100); sweep(5, 60, true, false, true); assert_true(reached[5] > 30); }

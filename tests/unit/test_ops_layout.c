@@ -236,6 +236,54 @@ static void views(void **state) {
   op_check("graph \"t\" { input %x: u8[9001] %a = Identity(%x) output %a }", (const void *[]){x}, (const void *[]){x}, 0);
 }
 
+/* ---- Concat, Slice, Gather of channels ---- */
+
+/* Images of 5 x 7 of x's channel from[i] become channel i of the result, batch 2; x has cx channels. */
+static void move(float *to, const float *from_x, int cx, const int *from, int channels) {
+  for (int n = 0; n < 2; n++)
+    for (int c = 0; c < channels; c++) memcpy(to + (n * channels + c) * 35, from_x + (n * cx + from[c]) * 35, 35 * sizeof *to);
+}
+
+static void moved_channels(void **state) {
+  (void)state;
+  static const int blocks[] = {4, 8, 16, 32}, sizes[] = {1, 3, 16, 20, 41, 64};
+  fill();
+  for (int b = 0; b < COUNTOF(blocks); b++)
+    for (int i = 0; i < COUNTOF(sizes); i++)
+      for (int j = 0; j < COUNTOF(sizes); j++) {
+        int c = sizes[i], d = sizes[j], block = blocks[b], from[64], relu = (i + j + b) % 2;
+        /* Concat; the body's operand tells rows and channels apart */
+        for (int n = 0; n < 2; n++) {
+          memcpy(want + n * (c + d) * 35, x + n * c * 35, (size_t)c * 35 * sizeof *x);
+          memcpy(want + (n * (c + d) + c) * 35, y + n * d * 35, (size_t)d * 35 * sizeof *x);
+        }
+        op_check(op_text("graph \"t\" { input %%x: f32[2,%d,5,7] input %%y: f32[2,%d,5,7] %%a: f32[2,%d,5,7]{c%d} = Reorder(%%x) "
+                         "%%b: f32[2,%d,5,7]{c%d} = Reorder(%%y) %%c: f32[2,%d,5,7]{c%d} = Concat(%%a, %%b) {axis=1} %%z = Reorder(%%c) output %%z }",
+                         c, d, c, block, d, block, c + d, block), (const void *[]){x, y}, (const void *[]){want}, 0);
+        /* Slice, backwards every second time, into either layout, with and without a body */
+        int count = (c + 2) / 3, first = j % 2 ? c - 1 : c - count, step = j % 2 ? -1 : 1;
+        for (int k = 0; k < count; k++) from[k] = first + k * step;
+        move(want, x, c, from, count);
+        for (int k = 0; relu && k < 2 * count * 35; k++) want[k] = (want[k] < 0 ? 0 : want[k]) + z[k % (count * 35)];
+        op_check(op_text("graph \"t\" { input %%x: f32[2,%d,5,7] input %%y: f32[%d,5,7] %%a: f32[2,%d,5,7]{c%d} = Reorder(%%x) "
+                         "%%c: f32[2,%d,5,7]{c%d} = Slice(%%a%s) {starts=[0,%d,0,0], steps=[1,%d,1,1], sizes=[2,%d,5,7]} %s%%z = Reorder(%%c) output %%z }",
+                         c, count, c, block, count, block, relu ? "; %y" : "", first, step, count,
+                         relu ? "body { %0 = Relu(acc); %1 = Add(%0, in1) } " : ""), (const void *[]){x, z}, (const void *[]){want}, 0);
+        op_check(op_text("graph \"t\" { input %%x: f32[2,%d,5,7] input %%y: f32[%d,5,7] %%a: f32[2,%d,5,7]{c%d} = Reorder(%%x) "
+                         "%%z: f32[2,%d,5,7] = Slice(%%a%s) {starts=[0,%d,0,0], steps=[1,%d,1,1], sizes=[2,%d,5,7]} %soutput %%z }",
+                         c, count, c, block, count, relu ? "; %y" : "", first, step, count,
+                         relu ? "body { %0 = Relu(acc); %1 = Add(%0, in1) } " : ""), (const void *[]){x, z}, (const void *[]){want}, 0);
+        /* Gather of d channels, some of them twice */
+        if (d > 16) continue;   /* longer constants are not written out */
+        char list[100] = "";
+        for (int k = 0; k < d; k++) sprintf(list + strlen(list), "%s%d", k ? "," : "", from[k] = (k * 7 + i) % c);
+        move(want, x, c, from, d);
+        op_check(op_text("graph \"t\" { input %%x: f32[2,%d,5,7] const %%i: i64[%d] = [%s] %%a: f32[2,%d,5,7]{c%d} = Reorder(%%x) "
+                         "%%c: f32[2,%d,5,7]{c%d} = Gather(%%a, %%i) {axis=1} %%z = Reorder(%%c) output %%z }",
+                         c, d, list, c, block, d, block), (const void *[]){x}, (const void *[]){want}, 0);
+      }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(map_steps),          cmocka_unit_test(map_types),
@@ -243,6 +291,7 @@ int main(void) {
       cmocka_unit_test(reorder_bodies),     cmocka_unit_test(blocked_maps),
       cmocka_unit_test(blocked_broadcasts), cmocka_unit_test(upsampled),
       cmocka_unit_test(in_place),           cmocka_unit_test(views),
+      cmocka_unit_test(moved_channels),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
