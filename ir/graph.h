@@ -182,7 +182,8 @@ enum {
   OPF_BODY = 2,        /* lowering applies node->body to out[0] before storing */
   OPF_CHANNEL = 4,     /* acts on each channel alone: data operand and result may both be BLOCKED */
   OPF_VIEW = 8,        /* out[0] has the bytes of in[0] (PLAIN layout): needs no kernel */
-  OPF_REVISIT = 16     /* out[0] is read or written more than once while lowering: never in place */
+  OPF_REVISIT = 16,    /* out[0] is read or written more than once while lowering: never in place */
+  OPF_NEIGHBOURS = 32  /* channels depend on their neighbours; data operand and result may both be BLOCKED all the same */
 };
 
 struct OpInfo {

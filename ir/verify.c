@@ -200,7 +200,7 @@ static bool check_node(Verify *v, Node *n) {
   for (int i = 0; i < n->nout; i++) {
     const Value *x = n->out[i];
     if (!known(v, x) || x->def != n || x->def_slot != i) return bad(v, n, "output %d does not name it as its producer", i);
-    if (x->layout.kind != LAYOUT_PLAIN && n->op != OP_Map && !(info->flags & OPF_CHANNEL) && !node_moves_channels(n))
+    if (x->layout.kind != LAYOUT_PLAIN && n->op != OP_Map && !(info->flags & (OPF_CHANNEL | OPF_NEIGHBOURS)) && !node_moves_channels(n))
       return bad(v, n, "output %d cannot be blocked", i);
   }
   if (!check_moved(v, n)) return false;

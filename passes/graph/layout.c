@@ -46,10 +46,10 @@ static bool reduces_space_only(const Node *n) {
   return a->axes.n > 0;
 }
 
-/* Channel-wise: the result's channel c depends on channel c of operand 0 (elementwise: of each operand). */
+/* Channel-wise: the result's channel c depends on channel c of operand 0 (elementwise: of each operand), or those around it. */
 static bool follows(const Node *n) {
   unsigned f = op_info(n->op)->flags;
-  if (!(f & OPF_CHANNEL) || !may_block(n->out[0])) return false;
+  if (!(f & (OPF_CHANNEL | OPF_NEIGHBOURS)) || !may_block(n->out[0])) return false;
   if (n->op == OP_Conv || n->op == OP_ConvTranspose || n->op == OP_Reorder) return false;
   if (f & OPF_EW) {
     for (int i = 0; i < n->nin; i++)

@@ -216,6 +216,12 @@ static void lrn_case(int n, int c, int h, int w, int size, double beta) {
   op_check(op_text("graph \"t\" { input %%x: f32[%d,%d,%d,%d] %%y = Lrn(%%x) {size=%d, alpha=0.25, beta=%g, bias=1.5} output %%y }", n, c,
                    h, w, size,
                    beta), (const void *[]){x}, (const void *[]){want}, 2e-6);
+  for (int block = 4; block <= 32; block *= 2)   /* in either layout behind a BLOCKED operand; Reorder leaves padding lanes undefined */
+    for (int out = 0; out < 2; out++)
+      op_check(op_text("graph \"t\" { input %%x: f32[%d,%d,%d,%d] %%b: f32[%d,%d,%d,%d]{c%d} = Reorder(%%x) "
+                       "%%l: f32[%d,%d,%d,%d]%s = Lrn(%%b) {size=%d, alpha=0.25, beta=%g, bias=1.5} %%y = Reorder(%%l) output %%y }", n, c, h, w,
+                       n, c, h, w, block, n, c, h, w, out ? op_text("{c%d}", block) : "", size, beta),
+               (const void *[]){x}, (const void *[]){want}, 2e-6);
   free(x), free(want);
 }
 
@@ -225,6 +231,8 @@ static void lrn(void **state) {
   lrn_case(1, 20, 1, 17, 3, 0.5);
   lrn_case(1, 5, 9, 2, 4, 1);
   lrn_case(1, 3, 4, 4, 9, 0.6);
+  lrn_case(2, 41, 4, 4, 5, 0.75);
+  lrn_case(1, 64, 1, 3, 2, 1);
 }
 
 static void refused(void **state) {
