@@ -55,8 +55,8 @@ static const PassInfo passes[] = {
  *
  * fold comes after clean, so that it does not evaluate dead work; the second clean sees what the three passes before it uncovered (an
  * activation leaves its parts dead), and leaves commute single readers. share_weights composes scales, which conv_fold has
- * settled by then; the third clean joins what commute made twice. layout must see single operators, epilogue the layouts their results have. -O0 is l, g, d, m alone
- * (dedup also names the kernels).
+ * settled by then; the third clean joins what commute made twice. layout must see single operators, epilogue the layouts their results
+ * have. -O0 is l, g, d, m alone (dedup also names the kernels).
  */
 static const char pipeline[] = "cfvacwupchbelsgdm";
 
@@ -285,6 +285,12 @@ static bool run_list(Graph *g, Program *p, Ctx *c, const char *names) {
 
 bool passes_run_list(Graph *g, Ctx *c, const char *names) { return run_list(g, NULL, c, names); }
 bool passes_run_list_program(Program *p, Ctx *c, const char *names) { return run_list(NULL, p, c, names); }
+
+const char *passes_graph_name(int i) {
+  for (int k = 0; k < COUNTOF(passes); k++)
+    if (passes[k].graph && !i--) return passes[k].name;
+  return NULL;
+}
 
 void passes_list(FILE *out) {
   for (int i = 0; i < COUNTOF(passes); i++)

@@ -34,6 +34,7 @@ Program *passes_run(Graph *g, Ctx *c, bool *stopped);
 /* Runs graph passes named in a comma list on g, as the pass tests do; false after reporting an unknown name. */
 bool passes_run_list(Graph *g, Ctx *c, const char *names);
 bool passes_run_list_program(Program *p, Ctx *c, const char *names);
+const char *passes_graph_name(int i);                            /* of the table's i-th graph pass; NULL past the last */
 void passes_list(FILE *out);                                     /* letter, name, level and purpose of each */
 void pass_applied(Ctx *c, int64_t n);                            /* the running pass rewrote n more places; for --stats */
 void pass_count(Ctx *c, const char *pass, const char *what, int64_t n);   /* anything else worth a line of --stats */

@@ -180,6 +180,7 @@ typedef struct Body {
   BodyStep *step;
   int nstep;
   Node *producer;        /* or NULL */
+  bool sized;            /* the result's shape is known without operands read enlarged */
 } Body;
 
 /* k if v is its operand enlarged 2^k times along both spatial axes, each element repeated; else 0. */
@@ -192,12 +193,22 @@ static int upsampling(const Value *v) {
   return 0;
 }
 
-/* v can be read from the tensor it enlarges: both lie in the same blocks. Gives the shift, or 0. */
-static int readable_upsampling(const Value *v) {
+/* v can be read from the tensor it enlarges: both lie in the same blocks. Gives the shift, or 0. A Map of such operands alone takes its
+ * shape from them (sized is false), which an extent of 1, that broadcasts, would not give. */
+static int readable_upsampling(const Value *v, bool sized) {
   if (v->layout.kind != LAYOUT_BLOCKED) return 0;
   int up = upsampling(v);
   const Value *small = up ? v->def->in[0] : NULL;
-  return up && small->layout.kind == LAYOUT_BLOCKED && small->layout.block == v->layout.block ? up : 0;
+  if (!up || small->layout.kind != LAYOUT_BLOCKED || small->layout.block != v->layout.block) return 0;
+  return sized || (small->shape.d[2].n > 1 && small->shape.d[3].n > 1) ? up : 0;
+}
+
+/* Some operand has the result's shape as it is stored. */
+static bool sized_by_operands(const Group *gr) {
+  const Shape *y = &gr->m[gr->n - 1]->out[0]->shape;
+  for (int i = 0; i < gr->nin; i++)
+    if (shape_equal(&gr->in[i]->shape, y) && !readable_upsampling(gr->in[i], true)) return true;
+  return false;
 }
 
 static BodyArg operand(Epilogue *e, Body *b, Value *v, int up) {
@@ -205,7 +216,7 @@ static BodyArg operand(Epilogue *e, Body *b, Value *v, int up) {
     int own = b->producer->nbody;
     return own ? (BodyArg){ARG_STEP, own - 1, 0} : (BodyArg){ARG_ACC, 0, 0};
   }
-  if (!up && (up = readable_upsampling(v)) > 0) {
+  if (!up && (up = readable_upsampling(v, b->sized)) > 0) {
     v = v->def->in[0];
     e->upsamplings++;
   }
@@ -267,8 +278,8 @@ static void move_producer(Epilogue *e, Node *p, Node *sink, const Body *b) {
 
 /* A lone operator is worth a Map if an operand need not be stored enlarged for it. */
 static bool enlarged_operand(const Group *gr) {
-  bool any = false;
-  for (int i = 0; i < gr->nin && gr->vector; i++) any |= readable_upsampling(gr->in[i]) > 0;
+  bool any = false, sized = sized_by_operands(gr);
+  for (int i = 0; i < gr->nin && gr->vector; i++) any |= readable_upsampling(gr->in[i], sized) > 0;
   return any;
 }
 
@@ -277,7 +288,7 @@ static Node *fuse(Epilogue *e, const Group *gr) {
   Graph *g = e->g;
   Node *sink = gr->m[gr->n - 1], *p = find_producer(e, gr);
   if (!p && gr->n == 1 && !enlarged_operand(gr)) return NULL;
-  Body b = {.producer = p};
+  Body b = {.producer = p, .sized = p || sized_by_operands(gr)};
   b.in = NEW_N(g->arena, Value *, (p ? p->nin : 0) + gr->nin);
   b.step = NEW_N(g->arena, BodyStep, (p ? p->nbody : 0) + gr->steps);
   if (p) {

@@ -61,48 +61,39 @@ static double window_of(const Node *p) {
 
 /* ---- what may change places with them ---- */
 
-/* v is a constant and none of its elements is negative, -0 or NaN. */
-static bool never_negative(const Value *v) {
-  if (!value_is_const(v) || !dt_is_float(v->dt) || !dt_size(v->dt)) return false;
-  int64_t n = value_count(v);
-  for (int64_t i = 0; i < n; i++)
-    if (!(data_get_f(v->data, v->dt, i) >= 0)) return false;
-  return true;
-}
-
-static bool finite_const(const Value *v) {
+/* A constant of finite numbers; `positive`: all above zero. */
+static bool finite_const(const Value *v, bool positive) {
   if (!value_is_const(v) || !dt_is_float(v->dt) || !dt_size(v->dt)) return false;
   int64_t n = value_count(v);
   for (int64_t i = 0; i < n; i++) {
     double x = data_get_f(v->data, v->dt, i);
-    if (!(x - x == 0)) return false;
+    if (x - x != 0 || (positive && x <= 0)) return false;
   }
   return true;
 }
 
-/* e(x) <= e(y) for x <= y, of operand `data`, the others being constants; NaN gives NaN. */
+/* e(x) <= e(y) for x <= y, of operand `data`, the others being constants; NaN gives NaN, and nothing else does. A factor of zero would make
+ * one of infinity. */
 static bool never_decreases(const Node *e, int data) {
   const AlphaAttr *a = op_info(e->op)->attr == &attr_desc_Alpha ? e->attr : NULL;
   switch ((int)e->op) {
-  case OP_Relu: case OP_Clip: case OP_Sigmoid: case OP_Tanh: case OP_Softplus: case OP_Softsign: case OP_Exp: case OP_Erf: case OP_Atan:
+  case OP_Relu: case OP_Clip: case OP_Sigmoid: case OP_Tanh: case OP_Softplus: case OP_Exp: case OP_Erf: case OP_Atan:
   case OP_Floor: case OP_Ceil: case OP_Round:
     return true;
-  case OP_LeakyRelu: case OP_Elu: case OP_HardSigmoid: case OP_ThresholdedRelu:
-    return a->alpha >= 0;
-  case OP_Selu: return a->alpha >= 0 && a->beta >= 0;
-  case OP_Celu: return a->alpha > 0;
-  case OP_PRelu: return data == 0 && never_negative(e->in[1]);
-  case OP_Add: return finite_const(e->in[1 - data]);
-  case OP_Sub: return data == 0 && finite_const(e->in[1]);
-  case OP_Max: case OP_Min: return finite_const(e->in[1 - data]);
-  case OP_Mul: return never_negative(e->in[1 - data]) && finite_const(e->in[1 - data]);
+  case OP_LeakyRelu: case OP_Elu: case OP_Celu: case OP_HardSigmoid: return a->alpha > 0;
+  case OP_ThresholdedRelu: return a->alpha >= 0;
+  case OP_Selu: return a->alpha > 0 && a->beta > 0;
+  case OP_PRelu: return data == 0 && finite_const(e->in[1], true);
+  case OP_Sub: return data == 0 && finite_const(e->in[1], false);
+  case OP_Add: case OP_Max: case OP_Min: return finite_const(e->in[1 - data], false);
+  case OP_Mul: return finite_const(e->in[1 - data], true);
   }
   return false;
 }
 
 /* e(x) = s * x + b with constants s and b, of operand `data`. */
 static bool affine(const Node *e, int data) {
-  if (e->op == OP_Add || e->op == OP_Mul || e->op == OP_Sub) return finite_const(e->in[1 - data]);
+  if (e->op == OP_Add || e->op == OP_Mul || e->op == OP_Sub) return finite_const(e->in[1 - data], false);
   return e->op == OP_Div && data == 0 && value_is_const(e->in[1]);
 }
 
