@@ -1,8 +1,8 @@
 /* layout.c: which tensors have blocked channels inside the network.
  *
- * Convolutions (all but those of many narrow groups) read and write blocks of `lanes` channels. Everything that works channel by channel follows its
- * operand: elementwise ops, pools, resizing, spatial reductions. What moves whole channels (Concat, Slice, Gather) is BLOCKED where most of
- * what it reads is. All other ops, and the network's inputs and outputs, are PLAIN.
+ * Convolutions (all but those of many narrow groups; transposed ones of one group) read and write blocks of `lanes` channels. Everything
+ * that works channel by channel follows its operand: elementwise ops, pools, resizing, spatial reductions, LRN. What moves whole channels
+ * (Concat, Slice, Gather) is BLOCKED where most of what it reads is. All other ops, and the network's inputs and outputs, are PLAIN.
  *
  *   1. mark   in topological order: a convolution's result is BLOCKED; a channel-wise op's is if an operand of its own shape is
  *   2. settle results that nobody reads blocked become PLAIN where their producer can write that directly
@@ -19,18 +19,29 @@ static bool layout_equal(Layout a, Layout b) { return a.kind == b.kind && a.bloc
 
 static bool may_block(const Value *v) { return v && v->dt == DT_F32 && v->shape.rank == 4 && shape_is_static(&v->shape) && value_count(v) > 0; }
 
-static bool is_conv(const Node *n) { return n->op == OP_Conv; }
+static int64_t conv_group(const Node *n) { return n->op == OP_Conv ? ((const ConvAttr *)n->attr)->group : ((const ConvTransposeAttr *)n->attr)->group; }
 
 static bool conv_depthwise_node(const Node *n) {
-  const ConvAttr *a = n->attr;
-  return a->group > 1 && a->group == n->in[0]->shape.d[1].n && a->group == n->out[0]->shape.d[1].n;
+  int64_t group = conv_group(n);
+  return group > 1 && group == n->in[0]->shape.d[1].n && group == n->out[0]->shape.d[1].n;
 }
+
+/* Transposed convolutions that are computed as convolutions of one group. */
+static bool transposed_dense(const Node *n) {
+  const ConvTransposeAttr *a = n->attr;
+  if (a->group != 1 || n->in[0]->shape.rank != 4) return false;
+  for (int i = 0; i < 2; i++)
+    if (a->dilations.v[i] != 1 || n->in[1]->shape.d[2 + i].n < a->strides.v[i]) return false;
+  return true;
+}
+
+static bool is_conv(const Node *n) { return n->op == OP_Conv || (n->op == OP_ConvTranspose && transposed_dense(n)); }
 
 /* Convolutions the blocked schedules compute. */
 static bool conv_blocks(const Node *n, int lanes) {
   if (!may_block(n->out[0]) || !may_block(n->in[0]) || !value_is_const(n->in[1])) return false;
   if (n->ncore > 2 && n->in[2] && !value_is_const(n->in[2])) return false;
-  return conv_depthwise_node(n) || conv_groups_dense(n, lanes);
+  return n->op == OP_ConvTranspose || conv_depthwise_node(n) || conv_groups_dense(n, lanes);
 }
 
 /* A dense convolution broadcasts single input elements, so it reads PLAIN as easily when there are few channels. */
@@ -50,7 +61,7 @@ static bool reduces_space_only(const Node *n) {
 static bool follows(const Node *n) {
   unsigned f = op_info(n->op)->flags;
   if (!(f & (OPF_CHANNEL | OPF_NEIGHBOURS)) || !may_block(n->out[0])) return false;
-  if (n->op == OP_Conv || n->op == OP_ConvTranspose || n->op == OP_Reorder) return false;
+  if (n->op == OP_Conv || n->op == OP_Reorder || (n->op == OP_ConvTranspose && !conv_depthwise_node(n))) return false;
   if (f & OPF_EW) {
     for (int i = 0; i < n->nin; i++)
       if (!n->in[i] || n->in[i]->dt != DT_F32) return false;   /* vectors are of one width */

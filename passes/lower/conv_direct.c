@@ -58,7 +58,11 @@ static void spatial(const Value *v, int64_t *h, int64_t *w) {
   *w = s->rank >= 1 ? s->d[s->rank - 1].n : 1;
 }
 
+/* All pixels of out[0], as they lie. */
+static bool whole_image(const ConvShape *s) { return s->ysy == 1 && s->ysx == 1; }
+
 static bool can_flatten(const Node *n, const ConvShape *s) {
+  if (!whole_image(s)) return false;
   if (s->kh != 1 || s->kw != 1 || s->sh != 1 || s->sw != 1 || s->oh != s->h || s->ow != s->iw || s->ph || s->pw) return false;
   for (int k = 0; k < n->nbody; k++)
     for (int j = 0; j < n->body[k].nargs; j++)
@@ -253,11 +257,11 @@ static Var *pack_groups(Emit *e, int64_t first, int64_t panels, int64_t blocks, 
 static Var *pack_weights(Emit *e, int64_t first, int64_t panels, int64_t blocks, int vecs) {
   const ConvShape *s = &e->p.s;
   if (s->group > 1) return pack_groups(e, first, panels, blocks, vecs);
-  int64_t kk = s->kh * s->kw, width = (int64_t)vecs * e->l->t->lanes;
+  int64_t width = (int64_t)vecs * e->l->t->lanes;
   Pack p = {
-      .src = (const float *)s->w->data + first * s->c * kk, .dt = DT_F32, .ndims = 6,
-      .dim = {{panels, width * s->c * kk, 0, width}, {e->p.blocks, s->block * kk, 1, s->block}, {s->kh, s->kw, -1, 0}, {s->kw, 1, -1, 0},
-              {s->block, kk, 1, 1}, {width, s->c * kk, 0, 1}},
+      .src = (const float *)s->w->data + s->w0 + first * s->wk, .dt = DT_F32, .ndims = 6,
+      .dim = {{panels, width * s->wk, 0, width}, {e->p.blocks, s->block * s->wc, 1, s->block}, {s->kh, s->wy, -1, 0}, {s->kw, s->wx, -1, 0},
+              {s->block, s->wc, 1, 1}, {width, s->wk, 0, 1}},
       .limit = {s->k - first, s->c},
       .scale = conv_pack_scale(s, first),
   };
@@ -445,7 +449,9 @@ static void emit_tile(Emit *e, const TileAt *t) {
     int64_t k0;
     Expr *count = x_is_int(k, &k0) && k0 + lanes > s->k ? x_idx(b, s->k - k0) : NULL;
     for (int i = 0; i < t->rows * t->cols; i++) {
-      At at = {.rank = 4, .c = {e->img, k, x_addi(b, t->y, i / t->cols), x_addi(b, t->x, i % t->cols)}, .lanes = lanes, .vdim = 1, .count = count};
+      Expr *y = x_addi(b, x_muli(b, x_addi(b, t->y, i / t->cols), s->ysy), s->y0);
+      Expr *x = x_addi(b, x_muli(b, x_addi(b, t->x, i % t->cols), s->ysx), s->x0);
+      At at = {.rank = 4, .c = {e->img, k, y, x}, .lanes = lanes, .vdim = 1, .count = count};
       Expr *sum = conv_result(e->l, &e->affine, x_var(b, acc[i][j]), k);
       if (e->turn.t) turn_put(&e->turn, turn_slot(e, j, i / t->cols, at.c[3]), sum, &at);
       else lower_finish(e->l, e->n, sum, &at);
@@ -532,14 +538,13 @@ static void emit_panels(Emit *e, Expr *group) {
   }
 }
 
-bool conv_direct(Lower *l, const Node *n) {
-  Emit e = {.l = l, .n = n};
-  if (!conv_shape(l, n, &e.p.s) || !conv_groups_dense(n, l->t->lanes)) return false;
-  ConvShape given = e.p.s;
+void conv_direct_emit(Lower *l, const Node *n, const ConvShape *shape, const char *what) {
+  Emit e = {.l = l, .n = n, .p.s = *shape};
+  ConvShape given = *shape;
   make_plan(l, n, &e.p);
   const Plan *p = &e.p;
   const char *groups = given.group > 1 ? arena_printf(l->arena, " in %lld groups", (long long)given.group) : "";
-  e.b = lower_open(l, n, "conv%lldx%lld%s%s %lld->%lld, %lldx%lld, tile %dx%dx%d", (long long)given.kh, (long long)given.kw,
+  e.b = lower_open(l, n, "%s%lldx%lld%s%s %lld->%lld, %lldx%lld, tile %dx%dx%d", what, (long long)given.kh, (long long)given.kw,
                    given.sh > 1 ? " strided" : "", groups, (long long)given.c, (long long)given.k, (long long)given.oh, (long long)given.ow, p->tile.rows,
                    p->tile.cols, p->tile.vecs * l->t->lanes);
   Build *b = e.b;
@@ -550,10 +555,10 @@ bool conv_direct(Lower *l, const Node *n) {
     see_flat(l, given.y);
     for (int i = n->ncore; i < n->nin; i++) see_flat(l, n->in[i]);
   }
-  conv_allow_in_place(l, n, &given);
+  if (whole_image(&given)) conv_allow_in_place(l, n, &given);
   e.turn_cols = p->flat ? p->strip : p->s.ow;
   int64_t slots = p->tile.vecs * p->tile.rows * e.turn_cols;
-  if (turn_pays(l, n) && slots * l->t->lanes * 4 <= TURN_MOST) e.turn = turn_open(l, n, slots);
+  if (whole_image(&given) && turn_pays(l, n) && slots * l->t->lanes * 4 <= TURN_MOST) e.turn = turn_open(l, n, slots);
   Expr *group = p->groups == 1 ? x_idx(b, 0) : s_let(b, "kg", x_remi(b, r, p->groups));
   Expr *rest = p->groups == 1 ? r : s_let(b, "rs", x_divi(b, r, p->groups));
   e.img = given.n == 1 ? x_idx(b, 0) : s_let(b, "img", x_divi(b, rest, p->strips));
@@ -569,5 +574,11 @@ bool conv_direct(Lower *l, const Node *n) {
   }
   emit_panels(&e, group);
   lower_close(l, 2.0 * (double)(given.n * given.k * (given.c / given.group) * given.kh * given.kw) * (double)(given.oh * given.ow));
+}
+
+bool conv_direct(Lower *l, const Node *n) {
+  ConvShape s;
+  if (!conv_shape(l, n, &s) || !conv_groups_dense(n, l->t->lanes)) return false;
+  conv_direct_emit(l, n, &s, "conv");
   return true;
 }

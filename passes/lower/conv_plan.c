@@ -19,8 +19,12 @@ bool conv_shape(const Lower *l, const Node *n, ConvShape *s) {
       .n = xd[0].n, .c = xd[1].n, .h = xd[2].n, .iw = xd[3].n, .k = yd[1].n, .oh = yd[2].n, .ow = yd[3].n, .kh = wd[2].n, .kw = wd[3].n,
       .sh = a->strides.v[0], .sw = a->strides.v[1], .ph = a->pads.v[0], .pw = a->pads.v[1], .dh = a->dilations.v[0], .dw = a->dilations.v[1],
       .group = a->group, .block = x->layout.kind == LAYOUT_BLOCKED ? x->layout.block : 1,
-      .late_scale = scale && w->uses.n > 1,
+      .late_scale = scale && w->uses.n > 1, .ysy = 1, .ysx = 1,
   };
+  s->wx = 1;
+  s->wy = s->kw;
+  s->wc = s->kh * s->kw;
+  s->wk = s->wc * (s->c / s->group);
   return true;
 }
 

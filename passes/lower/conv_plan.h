@@ -10,6 +10,8 @@ typedef struct ConvShape {
   Value *y;
   int64_t n, c, h, iw, k, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw, group;
   int block;                           /* channels per block of x: its layout's, or 1 when PLAIN */
+  int64_t w0, wk, wc, wy, wx;          /* element of w for output k, input c, kernel place (y, x): w0 + k*wk + c*wc + y*wy + x*wx */
+  int64_t y0, x0, ysy, ysx;            /* results (oy, ox) are out[0]'s pixels (y0 + oy*ysy, x0 + ox*ysx) */
   bool late_scale;                     /* several convolutions share the weights: pack them once, scale the sums instead */
 } ConvShape;
 
@@ -40,8 +42,11 @@ const float *conv_pack_scale(const ConvShape *s, int64_t first);
 void conv_allow_in_place(Lower *l, const Node *n, const ConvShape *s);
 
 bool conv_direct(Lower *l, const Node *n);      /* conv_direct.c: any dense or grouped one */
+/* The kernel of a convolution that conv_shape or another schedule has put into numbers; `what` begins its name. */
+void conv_direct_emit(Lower *l, const Node *n, const ConvShape *s, const char *what);
 double conv_direct_cycles(const Lower *l, const ConvShape *s);   /* estimate for one image */
 bool conv_winograd(Lower *l, const Node *n);    /* conv_winograd.c: 3x3, stride 1, blocked channels, where it is faster */
+bool conv_transposed(Lower *l, const Node *n);  /* conv_transposed.c: one direct convolution per output pixel modulo the strides */
 bool conv_depthwise(Lower *l, const Node *n);   /* conv_depthwise.c: group == channels, BLOCKED */
 
 #endif

@@ -12,16 +12,16 @@
 #include <cmocka.h>
 
 typedef struct Case {
-  int64_t n, c, h, w, k, kh, kw, sh, sw, dh, dw, pad[4], group;
-  bool bias, scale, residual, broadcast, plain_in, second;
+  int64_t n, c, h, w, k, kh, kw, sh, sw, dh, dw, pad[4], group, pad_out[2];
+  bool transposed, bias, scale, residual, broadcast, plain_in, second;
   int lanes, vregs, threads, winograd, body, move;
 } Case;
 
 static const char *describe(const Case *c) {
   static char s[300];
-  snprintf(s, sizeof s, "n%d c%d %dx%d k%d %dx%d s%dx%d d%dx%d pads %d,%d,%d,%d groups %d%s%s%s%s body %d move %d lanes %d vregs %d threads %d winograd %d", (int)c->n, (int)c->c,
+  snprintf(s, sizeof s, "n%d c%d %dx%d k%d %dx%d s%dx%d d%dx%d pads %d,%d,%d,%d groups %d%s%s%s%s%s body %d move %d lanes %d vregs %d threads %d winograd %d", (int)c->n, (int)c->c,
            (int)c->h, (int)c->w, (int)c->k, (int)c->kh, (int)c->kw, (int)c->sh, (int)c->sw, (int)c->dh, (int)c->dw, (int)c->pad[0], (int)c->pad[1],
-           (int)c->pad[2], (int)c->pad[3], (int)c->group, c->bias ? " bias" : "", c->scale ? " scale" : "", c->residual ? " residual" : "",
+           (int)c->pad[2], (int)c->pad[3], (int)c->group, c->transposed ? " transposed" : "", c->bias ? " bias" : "", c->scale ? " scale" : "", c->residual ? " residual" : "",
            c->broadcast ? " broadcast" : "", c->body, c->move, c->lanes, c->vregs, c->threads, c->winograd);
   return s;
 }
@@ -82,13 +82,17 @@ static Graph *build(Arena *a, Diag *d, const Case *c, uint64_t seed) {
   ConvAttr at = {.strides = ints_copy(a, (int64_t[]){c->sh, c->sw}, 2), .pads = ints_copy(a, c->pad, 4), .dilations = ints_copy(a, (int64_t[]){c->dh, c->dw}, 2),
                  .group = c->group};
   Value *w = random_const(g, &r, 4, (int64_t[]){c->k, cw, c->kh, c->kw}, 1 / sqrt((double)(cw * c->kh * c->kw)));
+  ConvTransposeAttr tr = {.strides = at.strides, .pads = at.pads, .dilations = at.dilations, .group = c->group, .output_padding = ints_copy(a, c->pad_out, 2)};
+  if (c->transposed) w = random_const(g, &r, 4, (int64_t[]){c->c, c->k / c->group, c->kh, c->kw}, 1 / sqrt((double)(cw * c->kh * c->kw)));
+  Op op = c->transposed ? OP_ConvTranspose : OP_Conv;
+  const void *attr = c->transposed ? (const void *)&tr : &at;
   Value *in[4] = {x, w, c->bias ? random_const(g, &r, 1, &c->k, 1) : NULL, c->scale ? random_const(g, &r, 1, &c->k, 1) : NULL};
-  Node *conv = graph_make(g, NULL, OP_Conv, &at, in, 4);
+  Node *conv = graph_make(g, NULL, op, attr, in, 4);
   if (!conv) return NULL;
   Value *y = conv->out[0];
   if (c->second) {   /* shares the weights with another scale */
     in[3] = random_const(g, &r, 1, &c->k, 1);
-    Node *other = graph_make(g, NULL, OP_Conv, &at, in, 4);
+    Node *other = graph_make(g, NULL, op, attr, in, 4);
     y = graph_make(g, NULL, OP_Add, NULL, (Value *[]){y, other->out[0]}, 2)->out[0];
   }
   if (c->residual) {
@@ -108,7 +112,7 @@ static Graph *build(Arena *a, Diag *d, const Case *c, uint64_t seed) {
   return g;
 }
 
-static int64_t reached[6];   /* conv_depthwise, winograd, direct, plain, direct in groups, winograd in groups */
+static int64_t reached[7];   /* conv_depthwise, winograd, direct, plain, direct in groups, winograd in groups, transposed */
 
 static const char *const movers[] = {"Concat", "Slice", "Gather"};
 static int64_t moved[3];
@@ -118,6 +122,7 @@ static void count_schedules(const Program *p) {
     const char *w = p->calls.at[i].kernel->what;
     for (int k = 0; k < 3; k++) moved[k] += !strncmp(w, movers[k], strlen(movers[k])) && strstr(w, " channels of ");
     if (!strncmp(w, "depthwise", 9)) reached[0]++;
+    else if (!strncmp(w, "conv_transposed", 15)) reached[6]++;
     else if (strstr(w, "winograd")) reached[strstr(w, " groups") ? 5 : 1]++;
     else if (!strncmp(w, "conv", 4) && strstr(w, "tile") && strstr(w, " groups")) reached[4]++;
     else if (!strncmp(w, "conv", 4) && strstr(w, "tile")) reached[2]++;
@@ -177,7 +182,10 @@ static void check(const Case *c, uint64_t seed) {
 
 static int64_t pick(Rng *r, int64_t lo, int64_t hi) { return lo + rng_below(r, hi - lo + 1); }
 
-static void sweep(uint64_t seed, int cases, bool winograd, bool depthwise, bool groups) {
+typedef enum { DIRECT, WINOGRAD, DEPTHWISE, GROUPS, WINOGRAD_GROUPS, TRANSPOSED } Kind;
+
+static void sweep(uint64_t seed, int cases, Kind kind) {
+  bool winograd = kind == WINOGRAD || kind == WINOGRAD_GROUPS, depthwise = kind == DEPTHWISE, groups = kind == GROUPS || kind == WINOGRAD_GROUPS;
   static const int lanes[] = {4, 8, 16}, vregs[] = {16, 32};
   Rng r = rng_new(seed);
   for (int i = 0; i < cases; i++) {
@@ -202,6 +210,19 @@ static void sweep(uint64_t seed, int cases, bool winograd, bool depthwise, bool 
       c.c = c.group * (winograd ? c.lanes * pick(&r, 1, 2) : pick(&r, 1, 20));
       c.k = c.group * (winograd ? c.lanes * pick(&r, 1, 3) : pick(&r, 1, 24));
     }
+    if (kind == TRANSPOSED) {
+      c.transposed = true;
+      c.h = pick(&r, 1, 9), c.w = pick(&r, 1, 9), c.k = pick(&r, 1, 40);
+      for (int k = 0; k < 2; k++) c.pad_out[k] = rng_below(&r, 3) == 0;
+      if (rng_below(&r, 4)) c.kh = MAXI(c.kh, c.sh), c.kw = MAXI(c.kw, c.sw), c.dh = c.dw = 1;
+      for (int k = 0; k < 4; k++) c.pad[k] = pick(&r, -1, 2);
+      if (rng_below(&r, 5) == 0) c.c = c.k = c.group = pick(&r, 2, 20);
+      int64_t oh = (c.h - 1) * c.sh + (c.kh - 1) * c.dh + 1 + c.pad_out[0] - c.pad[0] - c.pad[2];
+      int64_t ow = (c.w - 1) * c.sw + (c.kw - 1) * c.dw + 1 + c.pad_out[1] - c.pad[1] - c.pad[3];
+      if (oh >= 1 && ow >= 1) check(&c, seed * 1000 + (uint64_t)i);
+      else i--;
+      continue;
+    }
     if (c.h + c.pad[0] + c.pad[2] < (c.kh - 1) * c.dh + 1 || c.w + c.pad[1] + c.pad[3] < (c.kw - 1) * c.dw + 1) {
       i--;
       continue;
@@ -210,12 +231,14 @@ static void sweep(uint64_t seed, int cases, bool winograd, bool depthwise, bool 
   }
 }
 
-static void test_direct(void **state) { (void)state; sweep(1, 250, false, false, false); assert_true(reached[2] > 100); for (int i = 0; i < 3; i++) assert_true(moved[i] > 10); }
-static void test_winograd(void **state) { (void)state; sweep(2, 150, true, false, false); assert_true(reached[1] > 100); }
-static void test_depthwise(void **state) { (void)state; sweep(3, 120, false, true, false); assert_true(reached[0] > 100); }
-static void test_groups(void **state) { (void)state; sweep(4, 200, false, false, true); assert_true(reached[4] > 100); sweep(5, 60, true, false, true); assert_true(reached[5] > 30); }
+static void test_direct(void **state) { (void)state; sweep(1, 250, DIRECT); assert_true(reached[2] > 100); for (int i = 0; i < 3; i++) assert_true(moved[i] > 10); }
+static void test_winograd(void **state) { (void)state; sweep(2, 150, WINOGRAD); assert_true(reached[1] > 100); }
+static void test_depthwise(void **state) { (void)state; sweep(3, 120, DEPTHWISE); assert_true(reached[0] > 100); }
+static void test_groups(void **state) { (void)state; sweep(4, 200, GROUPS); assert_true(reached[4] > 100); sweep(5, 60, WINOGRAD_GROUPS); assert_true(reached[5] > 30); }
+static void test_transposed(void **state) { (void)state; sweep(6, 200, TRANSPOSED); assert_true(reached[6] > 100); }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_direct), cmocka_unit_test(test_winograd), cmocka_unit_test(test_depthwise), cmocka_unit_test(test_groups)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_direct), cmocka_unit_test(test_winograd), cmocka_unit_test(test_depthwise), cmocka_unit_test(test_groups),
+                                     cmocka_unit_test(test_transposed)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
