@@ -36,6 +36,7 @@ static const PassInfo passes[] = {
     {'w', "share_weights", pass_share_weights, NULL, 2, false, PLAIN, PLAIN, 0, "one copy of convolution weights that differ in scale"},
     {'u', "commute", pass_commute, NULL, 1, false, PLAIN, PLAIN, 0, "pointwise work to where there are fewer pixels"},
     {'p', "pool_order", pass_pool_order, NULL, 1, false, PLAIN, PLAIN, 0, "pools before activations and 1x1 convolutions"},
+    {'j', "merge_sum", pass_merge_sum, NULL, 2, false, PLAIN, PLAIN, 0, "added 1x1 convolutions become one sum"},
     {'h', "shuffle", pass_shuffle, NULL, 2, false, PLAIN, PLAIN, 0, "channel shuffles as one Gather of channels"},
     {'b', "layout", pass_layout, NULL, 2, false, PLAIN | COMPACT, 0, 0, "blocked channels where convolutions want them"},
     {'e', "epilogue", pass_epilogue, NULL, 1, false, COMPACT, 0, 0, "elementwise operators into the node that makes their operand"},
@@ -50,15 +51,15 @@ static const PassInfo passes[] = {
  *
  *   Graph     c clean ─ f fold ─ v conv_fold ─ a activation ─ c clean ─ w share_weights ─ u commute ─ p pool_order ─┐
  *             ┌───────────────────────────────────────────────────────────────────────────────────────────────────────────┘
- *             └ c clean ─ h shuffle ─ b layout ─ e epilogue ─ l lower
+ *             └ c clean ─ j merge_sum ─ h shuffle ─ b layout ─ e epilogue ─ l lower
  *   Program   s simplify ─ g legalise ─ d dedup ─ m memory
  *
  * fold comes after clean, so that it does not evaluate dead work; the second clean sees what the three passes before it uncovered (an
  * activation leaves its parts dead), and leaves commute single readers. share_weights composes scales, which conv_fold has
- * settled by then; the third clean joins what commute made twice. layout must see single operators, epilogue the layouts their results
- * have. -O0 is l, g, d, m alone (dedup also names the kernels).
+ * settled by then; the third clean joins what commute made twice. merge_sum takes the sums that commute left at their own resolution.
+ * layout must see single operators, epilogue the layouts their results have. -O0 is l, g, d, m alone (dedup also names the kernels).
  */
-static const char pipeline[] = "cfvacwupchbelsgdm";
+static const char pipeline[] = "cfvacwupcjhbelsgdm";
 
 static const PassInfo *by_letter(char letter) {
   for (int i = 0; i < COUNTOF(passes); i++)

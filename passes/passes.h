@@ -61,6 +61,7 @@ bool conv_pointwise(const Node *n);      /* a 1x1 convolution of stride 1, witho
 /* Elementwise, of operand `data`'s shape; all other operands are the same at all pixels (dimensions 2 and up). */
 bool ew_pointwise(const Node *n, int data);
 bool pass_pool_order(Graph *g, Ctx *c);  /* pools in front of activations and 1x1 convolutions or behind, where that is less work */
+bool pass_merge_sum(Graph *g, Ctx *c);   /* added 1x1 convolutions become one sum */
 bool pass_shuffle(Graph *g, Ctx *c);     /* Reshape, Transpose, Reshape that permute channels become one Gather */
 bool pass_layout(Graph *g, Ctx *c);      /* blocked channels where convolutions want them */
 bool pass_epilogue(Graph *g, Ctx *c);    /* elementwise consumers into node bodies; chains of elementwise into Map */

@@ -32,6 +32,11 @@ static int64_t times(int64_t a, int64_t b) { return b && a > INT64_MAX / b ? INT
 
 int64_t node_macs(const Node *n) {
   if (n->op == OP_Conv) return times(value_count(n->out[0]), shape_count_from(&n->in[1]->shape, 1));
+  if (n->op == OP_ConvSum) {
+    int64_t channels = 0;
+    for (int i = 1; i < n->ncore; i += 3) channels += n->in[i]->shape.d[1].n;
+    return times(value_count(n->out[0]), channels);
+  }
   if (n->op == OP_ConvTranspose) return times(value_count(n->in[0]), shape_count_from(&n->in[1]->shape, 1));
   if (n->op == OP_MatMul) {
     const MatMulAttr *a = n->attr;

@@ -148,7 +148,9 @@ static void grow(const Epilogue *e, Group *gr, Node *sink) {
 
 /* ---- the producer ---- */
 
-static bool heavy(const Node *n) { return n->op == OP_Conv || n->op == OP_ConvTranspose || n->op == OP_MatMul || n->op == OP_Einsum; }
+static bool heavy(const Node *n) {
+  return n->op == OP_Conv || n->op == OP_ConvSum || n->op == OP_ConvTranspose || n->op == OP_MatMul || n->op == OP_Einsum;
+}
 
 static bool can_produce(const Epilogue *e, const Group *gr, const Value *v) {
   Node *p = v->def;

@@ -35,17 +35,29 @@ static bool transposed_dense(const Node *n) {
   return true;
 }
 
-static bool is_conv(const Node *n) { return n->op == OP_Conv || (n->op == OP_ConvTranspose && transposed_dense(n)); }
+static bool is_conv(const Node *n) {
+  return n->op == OP_Conv || n->op == OP_ConvSum || (n->op == OP_ConvTranspose && transposed_dense(n));
+}
+
+static bool sum_data(const Node *n, int i) { return i % 3 == 0 && i + 1 < n->ncore; }
+
+static bool sum_blocks(const Node *n) {
+  for (int i = 0; i < n->ncore; i++)
+    if (n->in[i] && (sum_data(n, i) ? !may_block(n->in[i]) : !value_is_const(n->in[i]))) return false;
+  return may_block(n->out[0]);
+}
 
 /* Convolutions the blocked schedules compute. */
 static bool conv_blocks(const Node *n, int lanes) {
+  if (n->op == OP_ConvSum) return sum_blocks(n);
   if (!may_block(n->out[0]) || !may_block(n->in[0]) || !value_is_const(n->in[1])) return false;
   if (n->ncore > 2 && n->in[2] && !value_is_const(n->in[2])) return false;
   return n->op == OP_ConvTranspose || conv_depthwise_node(n) || conv_groups_dense(n, lanes);
 }
 
 /* A dense convolution broadcasts single input elements, so it reads PLAIN as easily when there are few channels. */
-static bool conv_input_blocked(const Node *n, int lanes) {
+static bool conv_input_blocked(const Node *n, int i, int lanes) {
+  if (n->op == OP_ConvSum) return sum_data(n, i) && n->in[i]->shape.d[1].n > lanes / 2;
   return conv_depthwise_node(n) || n->in[0]->shape.d[1].n > lanes / 2;
 }
 
@@ -61,7 +73,7 @@ static bool reduces_space_only(const Node *n) {
 static bool follows(const Node *n) {
   unsigned f = op_info(n->op)->flags;
   if (!(f & (OPF_CHANNEL | OPF_NEIGHBOURS)) || !may_block(n->out[0])) return false;
-  if (n->op == OP_Conv || n->op == OP_Reorder || (n->op == OP_ConvTranspose && !conv_depthwise_node(n))) return false;
+  if (n->op == OP_Conv || n->op == OP_ConvSum || n->op == OP_Reorder || (n->op == OP_ConvTranspose && !conv_depthwise_node(n))) return false;
   if (f & OPF_EW) {
     for (int i = 0; i < n->nin; i++)
       if (!n->in[i] || n->in[i]->dt != DT_F32) return false;   /* vectors are of one width */
@@ -88,7 +100,7 @@ static bool moves_blocked(const Node *n) {
 static Layout wanted(const Node *n, int i, int lanes) {
   const Layout blocked = {LAYOUT_BLOCKED, lanes};
   const Value *v = n->in[i], *y = n->out[0];
-  if (is_conv(n) && conv_blocks(n, lanes)) return conv_input_blocked(n, lanes) ? blocked : v->layout;
+  if (is_conv(n) && conv_blocks(n, lanes)) return conv_input_blocked(n, i, lanes) ? blocked : v->layout;
   if (moves(n)) return y->layout;
   if (follows(n)) {
     if (op_info(n->op)->flags & OPF_EW) {

@@ -13,6 +13,9 @@
  * channel and the outputs of another group are zero; narrower panels waste less on that, and the cost model weighs it. (An infinity or a NaN
  * can so reach the other groups of its panel, as NaN.)
  *
+ * A sum of 1x1 convolutions (ConvSum) accumulates one source after the other in the same registers: each reads its own image with its own
+ * strides and has weights of its own, in panels of the same width.
+ *
  * The range runs over images, strips, and (when the image has too few strips to share out) groups of panels.
  */
 #include "../passes.h"
@@ -48,6 +51,10 @@ typedef struct Emit {
   int64_t turn_cols;
   Expr *img, *y0;           /* image; first output row (flat: pixel) of the strip */
   Expr *src_origin;         /* element offset of the source's first channel block, row 0 of the strip */
+  struct Emit *more;        /* further sources of a sum: as this one, with their own x, src, src_origin, and s, blocks, src_rows, src_cols in p */
+  int nmore;
+  bool further;             /* is one of them; then w are its weights for the open panel */
+  Var *w;
 } Emit;
 
 /* ---- planning ---- */
@@ -161,7 +168,7 @@ static void flatten(ConvShape *s) { s->ow *= s->oh, s->oh = 1, s->iw *= s->h, s-
 
 /* Weights that several convolutions read are packed once: for as many vectors as suit them all best. 0: any. */
 static int shared_vecs(Lower *l, const Node *n) {
-  if (n->in[1]->uses.n < 2) return 0;
+  if (n->op != OP_Conv || n->in[1]->uses.n < 2) return 0;
   ConvShape *s = NEW_N(l->arena, ConvShape, CONV_SHARERS_MAX);
   const Node *nodes[CONV_SHARERS_MAX];
   int sharers = conv_sharers(l, n, s, nodes), best = 0;
@@ -176,7 +183,8 @@ static int shared_vecs(Lower *l, const Node *n) {
   return best;
 }
 
-static void plan_strips(Lower *l, Plan *p) {
+/* blocks: channel blocks of an image like the first source's that hold as much as all sources. */
+static void plan_strips(Lower *l, Plan *p, int64_t blocks) {
   const ConvShape *s = &p->s;
   int64_t budget = (l->t->l2 ? l->t->l2 : 256 << 10) / 2 / 4;   /* floats of input a strip may occupy */
   int64_t along = p->flat ? s->ow : s->oh, unit = p->flat ? p->tile.cols : p->tile.rows;
@@ -184,7 +192,7 @@ static void plan_strips(Lower *l, Plan *p) {
   for (;;) {
     int64_t rows = p->flat ? 1 : (strip - 1) * s->sh + (s->kh - 1) * s->dh + 1;
     int64_t cols = p->flat ? strip : (s->ow - 1) * s->sw + (s->kw - 1) * s->dw + 1;
-    if (p->blocks * rows * cols * s->block <= budget || strip <= unit) break;
+    if (blocks * rows * cols * s->block <= budget || strip <= unit) break;
     strip = div_up(strip, 2);
   }
   int64_t wanted = l->p->max_threads > 1 ? 4 * l->p->max_threads : 1;
@@ -201,9 +209,10 @@ static void plan_strips(Lower *l, Plan *p) {
   if (p->copy && p->src_rows * p->src_cols * s->block * 4 % 4096 == 0) p->src_cols++;
 }
 
-static void make_plan(Lower *l, const Node *n, Plan *p) {
+static void make_plan(Lower *l, const Node *n, const Emit *more, int nmore, Plan *p) {
   ConvShape *s = &p->s;
   p->flat = can_flatten(n, s);
+  for (int i = 0; i < nmore; i++) p->flat &= can_flatten(n, &more[i].p.s);
   if (p->flat) flatten(s);
   /* Pads may also be negative, or the window may run past the end: anything but windows inside the image is copied. */
   bool inside = s->ph == 0 && s->pw == 0 && (s->oh - 1) * s->sh + (s->kh - 1) * s->dh < s->h && (s->ow - 1) * s->sw + (s->kw - 1) * s->dw < s->iw;
@@ -215,7 +224,12 @@ static void make_plan(Lower *l, const Node *n, Plan *p) {
   p->blocks = div_up(s->c, s->block);
   p->panel_blocks = s->group == 1 ? p->blocks : most_blocks(s, 0, p->panels, width);
   p->rest_blocks = s->group == 1 || !p->rest ? p->blocks : most_blocks(s, p->panels * width, 1, width);
-  plan_strips(l, p);
+  int64_t blocks = p->blocks;
+  for (int i = 0; i < nmore; i++) {
+    const ConvShape *m = &more[i].p.s;
+    blocks += div_up(m->c * m->sh * m->sw, s->block * s->sh * s->sw);
+  }
+  plan_strips(l, p, blocks);
 }
 
 /* ---- emission ---- */
@@ -394,7 +408,7 @@ static void emit_reduction(Emit *e, const TileAt *t, Var *acc[MAX_PIXELS][MAX_VE
   /* A channel block's pixels are far from the next block's: the next tile's lines are asked for one a step, a tile ahead of their use. */
   if (e->p.flat && loop) {
     s_prefetch(b, e->src, x_add(b, xi, x_addi(b, x_muli(b, c, s->block), (int64_t)t->cols * s->block)), 2, false);
-    prefetch_operands(e, t, cb, c);
+    if (!e->further) prefetch_operands(e, t, cb, c);
   }
   Expr *w[MAX_VECS];
   for (int j = 0; j < t->vecs; j++) w[j] = s_let(b, "w", x_load(b, t->w, x_add(b, wi, x_addi(b, x_muli(b, c, width), (int64_t)j * lanes)), lanes));
@@ -444,6 +458,13 @@ static void emit_tile(Emit *e, const TileAt *t) {
     }
   }
   emit_reduction(e, t, acc);
+  for (int i = 0; i < e->nmore; i++) {
+    TileAt u = *t;
+    u.w = e->more[i].w;
+    u.blocks = e->more[i].p.blocks;
+    u.c1 = x_idx(b, e->more[i].p.s.c);
+    emit_reduction(&e->more[i], &u, acc);
+  }
   for (int j = 0; j < t->vecs; j++) {
     Expr *k = x_addi(b, t->k, (int64_t)j * lanes);
     int64_t k0;
@@ -509,6 +530,12 @@ static void emit_pixels(Emit *e, TileAt t) {
   }
 }
 
+/* Weights of panels from output channel `first` on, of all sources. */
+static void pack_sources(Emit *e, TileAt *t, int64_t first, int64_t panels) {
+  t->w = pack_weights(e, first, panels, t->blocks, t->vecs);
+  for (int i = 0; i < e->nmore; i++) e->more[i].w = pack_weights(&e->more[i], first, panels, e->more[i].p.blocks, t->vecs);
+}
+
 static void emit_panels(Emit *e, Expr *group) {
   Build *b = e->b;
   const Plan *p = &e->p;
@@ -516,7 +543,7 @@ static void emit_panels(Emit *e, Expr *group) {
   TileAt t = {.vecs = p->tile.vecs};
   if (p->panels) {
     t.blocks = p->panel_blocks;
-    t.w = pack_weights(e, 0, p->panels, t.blocks, p->tile.vecs);
+    pack_sources(e, &t, 0, p->panels);
     Expr *first = x_muli(b, group, p->panels_per_group);
     Expr *end = p->groups == 1 ? x_idx(b, p->panels) : x_bin(b, X_MIN, x_addi(b, first, p->panels_per_group), x_idx(b, p->panels));
     t.panel = s_for(b, "kp", first, end, 1);
@@ -528,7 +555,7 @@ static void emit_panels(Emit *e, Expr *group) {
   if (p->rest) {
     t.vecs = (int)p->rest;
     t.blocks = p->rest_blocks;
-    t.w = pack_weights(e, p->panels * width, 1, t.blocks, t.vecs);
+    pack_sources(e, &t, p->panels * width, 1);
     t.panel = x_idx(b, 0);
     t.k = x_idx(b, p->panels * width);
     emit_channels(e, &t);
@@ -538,15 +565,53 @@ static void emit_panels(Emit *e, Expr *group) {
   }
 }
 
-void conv_direct_emit(Lower *l, const Node *n, const ConvShape *shape, const char *what) {
-  Emit e = {.l = l, .n = n, .p.s = *shape};
+/* ---- sums ---- */
+
+/* The further sources follow the plan of the first. */
+static void open_sources(Emit *e) {
+  for (int i = 0; i < e->nmore; i++) {
+    ConvShape s = e->more[i].p.s;
+    if (e->p.flat) flatten(&s);
+    Emit *m = &e->more[i];
+    *m = *e;
+    m->nmore = 0;
+    m->further = true;
+    m->p.s = s;
+    m->p.blocks = div_up(s.c, s.block);
+    m->p.src_rows = s.h;
+    m->p.src_cols = s.iw;
+    m->x = m->src = lower_in(e->l, s.x);
+    m->src_origin = x_muli(e->b, e->img, m->p.blocks * s.h * s.iw * s.block);
+  }
+}
+
+static int64_t channels_in(const Emit *e) {
+  int64_t sum = e->p.s.c / e->p.s.group;
+  for (int i = 0; i < e->nmore; i++) sum += e->more[i].p.s.c;
+  return sum;
+}
+
+static const char *describe(const Emit *e, const ConvShape *s, const char *what) {
+  Text t = {.a = e->l->arena};
+  text_addf(&t, "%s%lldx%lld", what, (long long)s->kh, (long long)s->kw);
+  if (e->nmore) text_add(&t, " sum");
+  else if (s->sh > 1) text_add(&t, " strided");
+  if (s->group > 1) text_addf(&t, " in %lld groups", (long long)s->group);
+  text_addf(&t, " %lld", (long long)s->c);
+  for (int i = 0; i < e->nmore; i++) text_addf(&t, "+%lld", (long long)e->more[i].p.s.c);
+  text_addf(&t, "->%lld, %lldx%lld, tile %dx%dx%d", (long long)s->k, (long long)s->oh, (long long)s->ow, e->p.tile.rows, e->p.tile.cols,
+            e->p.tile.vecs * e->l->t->lanes);
+  return t.s;
+}
+
+void conv_direct_emit(Lower *l, const Node *n, const ConvShape *shape, int sources, const char *what) {
+  Emit e = {.l = l, .n = n, .p.s = *shape, .nmore = sources - 1};
   ConvShape given = *shape;
-  make_plan(l, n, &e.p);
+  if (e.nmore) e.more = NEW_N(l->arena, Emit, e.nmore);
+  for (int i = 0; i < e.nmore; i++) e.more[i].p.s = shape[i + 1];
+  make_plan(l, n, e.more, e.nmore, &e.p);
   const Plan *p = &e.p;
-  const char *groups = given.group > 1 ? arena_printf(l->arena, " in %lld groups", (long long)given.group) : "";
-  e.b = lower_open(l, n, "%s%lldx%lld%s%s %lld->%lld, %lldx%lld, tile %dx%dx%d", what, (long long)given.kh, (long long)given.kw,
-                   given.sh > 1 ? " strided" : "", groups, (long long)given.c, (long long)given.k, (long long)given.oh, (long long)given.ow, p->tile.rows,
-                   p->tile.cols, p->tile.vecs * l->t->lanes);
+  e.b = lower_open(l, n, "%s", describe(&e, &given, what));
   Build *b = e.b;
   Expr *r = lower_range(l, "r", given.n * p->strips * p->groups);
   e.x = lower_in(l, given.x);
@@ -572,13 +637,17 @@ void conv_direct_emit(Lower *l, const Node *n, const ConvShape *shape, const cha
     e.src = e.x;
     e.src_origin = x_muli(b, e.img, p->blocks * p->src_rows * p->src_cols * given.block);
   }
+  open_sources(&e);
   emit_panels(&e, group);
-  lower_close(l, 2.0 * (double)(given.n * given.k * (given.c / given.group) * given.kh * given.kw) * (double)(given.oh * given.ow));
+  lower_close(l, 2.0 * (double)(given.n * given.k * channels_in(&e) * given.kh * given.kw) * (double)(given.oh * given.ow));
 }
 
 bool conv_direct(Lower *l, const Node *n) {
-  ConvShape s;
-  if (!conv_shape(l, n, &s) || !conv_groups_dense(n, l->t->lanes)) return false;
-  conv_direct_emit(l, n, &s, "conv");
+  ConvShape s[CONV_SOURCES_MAX];
+  int sources = conv_sources(n);
+  for (int i = 0; i < sources; i++)
+    if (!conv_source(l, n, i, &s[i])) return false;
+  if (n->op == OP_Conv && !conv_groups_dense(n, l->t->lanes)) return false;
+  conv_direct_emit(l, n, s, sources, "conv");
   return true;
 }

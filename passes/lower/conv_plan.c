@@ -4,27 +4,53 @@
 
 #define GROUP_WASTE 4
 
-bool conv_shape(const Lower *l, const Node *n, ConvShape *s) {
-  const ConvAttr *a = n->attr;
-  const Value *x = n->in[0], *w = n->in[1], *bias = n->ncore > 2 ? n->in[2] : NULL, *scale = n->ncore > 3 ? n->in[3] : NULL;
-  Value *y = n->out[0];
-  if (x->shape.rank != 4 || x->dt != DT_F32 || !value_is_const(w) || !lower_vectors_ok(l, n)) return false;
-  if ((bias && !value_is_const(bias)) || (scale && !value_is_const(scale)) || value_count(y) == 0 || value_count(x) == 0) return false;
+/* The node's result and everything beside its constants can be vectors. */
+static bool vectors_fit(const Lower *l, const Node *n, const Value *x) {
+  const Value *y = n->out[0];
+  if (x->shape.rank != 4 || x->dt != DT_F32 || !lower_vectors_ok(l, n) || value_count(y) == 0 || value_count(x) == 0) return false;
   if (y->layout.kind == LAYOUT_BLOCKED && y->layout.block != l->t->lanes) return false;
   for (int i = 0; i < n->nin; i++)   /* the body's operands too */
     if (n->in[i] && n->in[i]->layout.kind == LAYOUT_BLOCKED && n->in[i]->layout.block != l->t->lanes) return false;
-  const Dim *xd = x->shape.d, *wd = w->shape.d, *yd = y->shape.d;
-  *s = (ConvShape){
-      .x = x, .w = w, .bias = bias, .scale = scale, .y = y,
-      .n = xd[0].n, .c = xd[1].n, .h = xd[2].n, .iw = xd[3].n, .k = yd[1].n, .oh = yd[2].n, .ow = yd[3].n, .kh = wd[2].n, .kw = wd[3].n,
-      .sh = a->strides.v[0], .sw = a->strides.v[1], .ph = a->pads.v[0], .pw = a->pads.v[1], .dh = a->dilations.v[0], .dw = a->dilations.v[1],
-      .group = a->group, .block = x->layout.kind == LAYOUT_BLOCKED ? x->layout.block : 1,
-      .late_scale = scale && w->uses.n > 1, .ysy = 1, .ysx = 1,
-  };
+  return true;
+}
+
+static bool const_or_absent(const Value *v) { return !v || v->data; }
+
+static void set_sizes(ConvShape *s) {
+  const Dim *xd = s->x->shape.d, *wd = s->w->shape.d, *yd = s->y->shape.d;
+  s->n = xd[0].n, s->c = xd[1].n, s->h = xd[2].n, s->iw = xd[3].n;
+  s->k = yd[1].n, s->oh = yd[2].n, s->ow = yd[3].n, s->kh = wd[2].n, s->kw = wd[3].n;
+  s->block = s->x->layout.kind == LAYOUT_BLOCKED ? s->x->layout.block : 1;
+  s->ysy = s->ysx = 1;
   s->wx = 1;
   s->wy = s->kw;
   s->wc = s->kh * s->kw;
   s->wk = s->wc * (s->c / s->group);
+}
+
+bool conv_shape(const Lower *l, const Node *n, ConvShape *s) {
+  const ConvAttr *a = n->attr;
+  const Value *w = n->in[1], *bias = n->ncore > 2 ? n->in[2] : NULL, *scale = n->ncore > 3 ? n->in[3] : NULL;
+  if (!vectors_fit(l, n, n->in[0]) || !value_is_const(w) || !const_or_absent(bias) || !const_or_absent(scale)) return false;
+  *s = (ConvShape){
+      .x = n->in[0], .w = w, .bias = bias, .scale = scale, .y = n->out[0], .sh = a->strides.v[0], .sw = a->strides.v[1],
+      .ph = a->pads.v[0], .pw = a->pads.v[1], .dh = a->dilations.v[0], .dw = a->dilations.v[1], .group = a->group,
+      .late_scale = scale && w->uses.n > 1,
+  };
+  set_sizes(s);
+  return true;
+}
+
+int conv_sources(const Node *n) { return n->op == OP_ConvSum ? n->ncore / 3 : 1; }
+
+bool conv_source(const Lower *l, const Node *n, int i, ConvShape *s) {
+  if (n->op != OP_ConvSum) return conv_shape(l, n, s);
+  const ConvSumAttr *a = n->attr;
+  const Value *x = n->in[3 * i], *w = n->in[3 * i + 1], *scale = n->in[3 * i + 2], *bias = n->in[n->ncore - 1];
+  if (!vectors_fit(l, n, x) || !value_is_const(w) || !const_or_absent(bias) || !const_or_absent(scale)) return false;
+  *s = (ConvShape){.x = x, .w = w, .bias = bias, .scale = scale, .y = n->out[0], .sh = a->strides.v[2 * i], .sw = a->strides.v[2 * i + 1],
+                   .dh = 1, .dw = 1, .group = 1};
+  set_sizes(s);
   return true;
 }
 
@@ -81,10 +107,16 @@ Expr *conv_result(Lower *l, const ConvAffine *a, Expr *sum, Expr *k) {
 
 const float *conv_pack_scale(const ConvShape *s, int64_t first) { return s->scale && !s->late_scale ? (const float *)s->scale->data + first : NULL; }
 
+static bool own_operand(const Node *n, const Value *v) {
+  for (int i = 0; i < n->ncore; i++)
+    if (n->in[i] == v) return true;
+  return false;
+}
+
 void conv_allow_in_place(Lower *l, const Node *n, const ConvShape *s) {
   for (int i = n->ncore; i < n->nin; i++) {
     const Value *v = n->in[i];
-    if (!v || v == s->x || value_is_const(v) || v->dt != s->y->dt || !shape_equal(&v->shape, &s->y->shape)) continue;
+    if (!v || own_operand(n, v) || value_is_const(v) || v->dt != s->y->dt || !shape_equal(&v->shape, &s->y->shape)) continue;
     if (v->layout.kind != s->y->layout.kind || v->layout.block != s->y->layout.block) continue;
     bool shifted = false;
     for (int k = 0; k < n->nbody; k++)

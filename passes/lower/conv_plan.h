@@ -19,12 +19,16 @@ typedef struct ConvShape {
 typedef struct ConvAffine { Var *bias, *scale; } ConvAffine;
 
 #define CONV_SHARERS_MAX 32
+#define CONV_SOURCES_MAX 5
 
 /* A register tile: rows x cols output pixels by vecs vectors of output channels. */
 typedef struct ConvTile { int rows, cols, vecs; } ConvTile;
 
-/* False unless n is a 2-D f32 convolution of constant weights that vectors can compute. */
+/* False unless n, a Conv, is a 2-D f32 convolution of constant weights that vectors can compute. */
 bool conv_shape(const Lower *l, const Node *n, ConvShape *s);
+/* The sources of a Conv (one) or ConvSum, and source i of them in the form of a convolution; a scale of theirs never comes late. */
+int conv_sources(const Node *n);
+bool conv_source(const Lower *l, const Node *n, int i, ConvShape *s);
 /* The convolutions that read the weights of n, at most CONV_SHARERS_MAX, and their nodes. 0 if one of them is not to be had as vectors. */
 int conv_sharers(const Lower *l, const Node *n, ConvShape *s, const Node **nodes);
 /* Estimated cycles of one reduction step of a register tile: two FMAs or two loads a cycle, four cycles of latency. */
@@ -42,8 +46,9 @@ const float *conv_pack_scale(const ConvShape *s, int64_t first);
 void conv_allow_in_place(Lower *l, const Node *n, const ConvShape *s);
 
 bool conv_direct(Lower *l, const Node *n);      /* conv_direct.c: any dense or grouped one */
-/* The kernel of a convolution that conv_shape or another schedule has put into numbers; `what` begins its name. */
-void conv_direct_emit(Lower *l, const Node *n, const ConvShape *s, const char *what);
+/* The kernel of a convolution, or the sum of several 1x1 ones without padding, that conv_source or another schedule has put into numbers;
+ * `what` begins its name. */
+void conv_direct_emit(Lower *l, const Node *n, const ConvShape *s, int sources, const char *what);
 double conv_direct_cycles(const Lower *l, const ConvShape *s);   /* estimate for one image */
 bool conv_winograd(Lower *l, const Node *n);    /* conv_winograd.c: 3x3, stride 1, blocked channels, where it is faster */
 bool conv_transposed(Lower *l, const Node *n);  /* conv_transposed.c: one direct convolution per output pixel modulo the strides */

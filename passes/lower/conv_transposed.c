@@ -52,7 +52,7 @@ bool conv_transposed(Lower *l, const Node *n) {
       part.w0 = py.first * wd[3].n + px.first;
       part.wy = py.step * wd[3].n;
       part.wx = px.step;
-      conv_direct_emit(l, n, &part, "conv_transposed");
+      conv_direct_emit(l, n, &part, 1, "conv_transposed");
     }
   return true;
 }
