@@ -177,6 +177,11 @@ Var *lower_scratch(Lower *l, const char *name, DType dt, int64_t bytes) {
   return var;
 }
 
+void lower_done(Lower *l, const Node *n) {
+  if (n->id < l->ndone) l->done[n->id] = true;
+  else ice(l->g, n, "lowering", "the node was made while lowering");
+}
+
 void lower_allow_in_place(Lower *l, const Value *v, Value *out) {
   Var *in = find_param(l, v), *to = find_param(l, out);
   if (!in || !to || in == to || in->access != ACCESS_IN) return;

@@ -29,6 +29,8 @@ struct Lower {
   int nparam, cap_param;
   int *buffer_of;          /* by value id; -1: none yet */
   int nbuffer_of;
+  bool *done;              /* by node id: its results are made by another node's kernel; see lower_done */
+  int ndone;
   struct { const Value *v; Shape shape; Layout layout; } *seen;   /* of the open kernel: lower_see_as */
   int nseen, cap_seen;
 };
@@ -57,6 +59,9 @@ Var *lower_weight(Lower *l, const char *name, int buffer, DType dt);   /* parame
 Var *lower_scratch(Lower *l, const char *name, DType dt, int64_t bytes);   /* per thread, contents undefined at each range iteration */
 /* This kernel reads v's element before writing out's at the same place, so v's memory may become out's. Same bytes, v dies here. */
 void lower_allow_in_place(Lower *l, const Value *v, Value *out);
+
+/* The kernel being written makes the results of n as well, which comes later in the list: n gets no kernel of its own. */
+void lower_done(Lower *l, const Node *n);
 
 /* Until the kernel is closed, places of v are given in this shape and layout: the same elements in the same memory order, such as a flat
  * view, or dims joined where no operand of the kernel tells them apart. Holds for all functions below. */

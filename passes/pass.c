@@ -39,6 +39,7 @@ static const PassInfo passes[] = {
     {'j', "merge_sum", pass_merge_sum, NULL, 2, false, PLAIN, PLAIN, 0, "added 1x1 convolutions become one sum"},
     {'h', "shuffle", pass_shuffle, NULL, 2, false, PLAIN, PLAIN, 0, "channel shuffles as one Gather of channels"},
     {'b', "layout", pass_layout, NULL, 2, false, PLAIN | COMPACT, 0, 0, "blocked channels where convolutions want them"},
+    {'q', "gate", pass_gate, NULL, 2, false, 0, 0, 0, "factors per channel into 1x1 convolutions"},
     {'e', "epilogue", pass_epilogue, NULL, 1, false, COMPACT, 0, 0, "elementwise operators into the node that makes their operand"},
     {'l', "lower", NULL, NULL, 0, true, COMPACT, 0, KERNELS, "operators to kernels"},
     {'s', "simplify", NULL, pass_simplify, 1, false, 0, KERNELS | PLANNED, 0, "dead statements, constant conditions, loops of one turn"},
@@ -51,7 +52,7 @@ static const PassInfo passes[] = {
  *
  *   Graph     c clean ─ f fold ─ v conv_fold ─ a activation ─ c clean ─ w share_weights ─ u commute ─ p pool_order ─┐
  *             ┌───────────────────────────────────────────────────────────────────────────────────────────────────────────┘
- *             └ c clean ─ j merge_sum ─ h shuffle ─ b layout ─ e epilogue ─ l lower
+ *             └ c clean ─ j merge_sum ─ h shuffle ─ b layout ─ q gate ─ e epilogue ─ l lower
  *   Program   s simplify ─ g legalise ─ d dedup ─ m memory
  *
  * fold comes after clean, so that it does not evaluate dead work; the second clean sees what the three passes before it uncovered (an
@@ -59,7 +60,7 @@ static const PassInfo passes[] = {
  * settled by then; the third clean joins what commute made twice. merge_sum takes the sums that commute left at their own resolution.
  * layout must see single operators, epilogue the layouts their results have. -O0 is l, g, d, m alone (dedup also names the kernels).
  */
-static const char pipeline[] = "cfvacwupcjhbelsgdm";
+static const char pipeline[] = "cfvacwupcjhbqelsgdm";
 
 static const PassInfo *by_letter(char letter) {
   for (int i = 0; i < COUNTOF(passes); i++)

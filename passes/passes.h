@@ -64,6 +64,7 @@ bool pass_pool_order(Graph *g, Ctx *c);  /* pools in front of activations and 1x
 bool pass_merge_sum(Graph *g, Ctx *c);   /* added 1x1 convolutions become one sum */
 bool pass_shuffle(Graph *g, Ctx *c);     /* Reshape, Transpose, Reshape that permute channels become one Gather */
 bool pass_layout(Graph *g, Ctx *c);      /* blocked channels where convolutions want them */
+bool pass_gate(Graph *g, Ctx *c);        /* factors per channel into the 1x1 convolutions that read the product */
 bool pass_epilogue(Graph *g, Ctx *c);    /* elementwise consumers into node bodies; chains of elementwise into Map */
 
 /* ---- lower/ ---- */

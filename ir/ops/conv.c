@@ -34,6 +34,17 @@ bool conv_check_operands(Graph *g, const Node *n, int64_t k, DType *out) {
   return true;
 }
 
+static bool check_gate(Graph *g, const Node *n) {
+  const Value *v = op_in(n, 4), *x = n->in[0];
+  if (!v) return true;
+  if (((const ConvAttr *)n->attr)->group != 1) REFUSE(g, n, NULL, "a gate needs a single group");
+  bool fits = v->shape.rank == x->shape.rank && v->shape.d[0].n == x->shape.d[0].n && v->shape.d[1].n == x->shape.d[1].n;
+  if (!fits || shape_count_from(&v->shape, 2) != 1)
+    REFUSE(g, n, NULL, "the gate %s does not fit the input %s", shape_text(g->arena, &v->shape), shape_text(g->arena, &x->shape));
+  if (v->dt != x->dt) REFUSE(g, n, NULL, "the gate is %s, expected %s", dt_name(v->dt), dt_name(x->dt));
+  return true;
+}
+
 bool infer_conv(Graph *g, Node *n) {
   const ConvAttr *a = n->attr;
   Window w;
@@ -47,7 +58,7 @@ bool infer_conv(Graph *g, Node *n) {
            "the weight %s does not fit the input %s in %lld groups",
            shape_text(g->arena, wt), shape_text(g->arena, x), (long long)a->group);
   DType dt;
-  if (!conv_check_operands(g, n, k, &dt)) return false;
+  if (!conv_check_operands(g, n, k, &dt) || !check_gate(g, n)) return false;
   Shape s = {.rank = x->rank, .d = {x->d[0], dim_of(k)}};
   for (int i = 0; i < w.rank; i++) {
     const WindowDim *d = &w.d[i];
@@ -65,7 +76,7 @@ bool infer_conv(Graph *g, Node *n) {
 
 typedef struct Conv {
   Window w;
-  const Value *x, *wt, *bias, *scale;
+  const Value *x, *wt, *bias, *scale, *gate;
   DType acc, out;
   int64_t group, c, k, volume;   /* c, k: channels per group */
   bool depthwise;
@@ -100,6 +111,15 @@ static Expr *plane_of(Lower *l, const Conv *c, const At *at, Expr *channel) {
   return lower_index(l, c->x, &p, NULL);
 }
 
+/* px, elements of input channel `channel`, times its gate. */
+static Expr *gated(Lower *l, const Conv *c, const At *at, Expr *channel, Expr *px) {
+  if (!c->gate) return px;
+  At g = at_zero(&l->b, at->rank);
+  g.c[0] = at->c[0];
+  g.c[1] = channel;
+  return x_mul(&l->b, px, x_splat(&l->b, x_cast(&l->b, c->acc, lower_load(l, c->gate, &g)), px->type.lanes));
+}
+
 static void conv_rows(Lower *l, const Node *n, const WindowAt *w, void *user) {
   const Conv *c = user;
   Build *b = &l->b;
@@ -113,7 +133,8 @@ static void conv_rows(Lower *l, const Node *n, const WindowAt *w, void *user) {
   Expr *wrow = s_let(b, "wrow", x_muli(b, x_add(b, x_muli(b, k0, c->c), ci), c->volume));
   window_open(b, &c->w, w, kp, in);
   int64_t step = c->w.d[last - 2].stride * value_stride(c->x, last);
-  Expr *px = s_let(b, "px", x_load_as(b, c->acc, x, input_at(b, c, plane, in), w->at.lanes, w->at.count, step));
+  Expr *px = x_load_as(b, c->acc, x, input_at(b, c, plane, in), w->at.lanes, w->at.count, step);
+  px = s_let(b, "px", gated(l, c, &w->at, ci, px));
   Expr *wk = s_let(b, "wk", x_add(b, wrow, window_kernel_at(b, &c->w, kp)));
   for (int t = 0; t < c->tile; t++) {
     Expr *wv = x_load_as(b, c->acc, wt, x_addi(b, wk, t * c->c * c->volume), 1, NULL, 1);
@@ -158,6 +179,7 @@ static void conv_channels(Lower *l, const Node *n, const WindowAt *w, void *user
   for (int i = 0; i < w->nx; i++) {
     Expr *px = x_load_as(b, c->acc, x, x_addi(b, at_x, i * step), c->depthwise ? c->lanes : 1,
                          c->x->layout.kind == LAYOUT_BLOCKED ? NULL : w->at.count, between);
+    px = gated(l, c, &w->at, ci, px);
     s_set(b, acc[i], x_fma(b, px, wv, x_var(b, acc[i])));
   }
   window_close(b, &c->w);
@@ -202,7 +224,7 @@ static bool by_channels(const Lower *l, const Node *n, Conv *c) {
 void lower_conv(Lower *l, const Node *n) {
   const ConvAttr *a = n->attr;
   const Value *y = n->out[0];
-  Conv c = {.x = n->in[0], .wt = n->in[1], .bias = op_in(n, 2), .scale = op_in(n, 3), .group = a->group};
+  Conv c = {.x = n->in[0], .wt = n->in[1], .bias = op_in(n, 2), .scale = op_in(n, 3), .gate = op_in(n, 4), .group = a->group};
   if (value_count(y) == 0 || !conv_window(l->g, n, &c.w)) return;
   for (int i = 0; i < c.w.rank; i++) c.w.d[i].out = y->shape.d[i + 2].n;
   c.acc = acc_type(c.x->dt);

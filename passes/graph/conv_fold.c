@@ -16,7 +16,7 @@
 
 enum { BIAS = 2, SCALE = 3 };   /* operands of Conv and ConvTranspose */
 
-static bool is_conv(const Node *n) { return (n->op == OP_Conv || n->op == OP_ConvTranspose) && !n->nbody; }
+static bool is_conv(const Node *n) { return (n->op == OP_Conv || n->op == OP_ConvTranspose) && !n->nbody && n->ncore <= 4; }
 
 static Value *operand(const Node *n, int i) { return i < n->ncore ? n->in[i] : NULL; }
 

@@ -36,7 +36,7 @@ static const float *channel(const Candidate *c, int64_t k) { return (const float
 
 static bool can_scale(const Node *n) {
   const Value *scale = n->ncore > SCALE ? n->in[SCALE] : NULL;
-  return n->op == OP_Conv && !n->nbody && n->out[0]->dt == DT_F32 && (!scale || scale->data);
+  return n->op == OP_Conv && !n->nbody && n->ncore <= 4 && n->out[0]->dt == DT_F32 && (!scale || scale->data);
 }
 
 /* Read by convolutions only, as their weights. */

@@ -3,6 +3,9 @@
  * For each output row, a tile of neighbouring pixels is accumulated in registers: per kernel row the input vectors under the tile are loaded
  * once and shared by the taps. Columns whose window leaves the image are tiles of their own, unrolled with only the taps that exist; kernel
  * rows outside the image are skipped.
+ *
+ * Where the mean of each channel is wanted as well (squeeze and excite) and a plane is computed in one go, its results are added up on their
+ * way to memory, row by row, and the ReduceMean needs no kernel.
  */
 #include "conv_plan.h"
 
@@ -17,6 +20,8 @@ typedef struct Emit {
   Var *x, *w;
   ConvAffine affine;
   Expr *img, *cb, *y;
+  const Node *mean;   /* of the result's planes, made here; or NULL */
+  Var *row_sum;
   int tile;
 } Emit;
 
@@ -64,7 +69,12 @@ static void emit_tile(Emit *e, Expr *x0, int cols, bool at_edge) {
   for (int i = 0; i < cols; i++) {
     At at = {.rank = 4, .c = {e->img, k, e->y, x_addi(b, x0, i)}, .lanes = lanes, .vdim = 1};
     if (s->k % lanes) at.count = x_bin(b, X_MIN, x_idx(b, lanes), x_sub(b, x_idx(b, s->k), at.c[1]));
-    lower_finish(e->l, e->n, conv_result(e->l, &e->affine, x_var(b, acc[i]), k), &at);
+    Expr *v = lower_body(e->l, e->n, conv_result(e->l, &e->affine, x_var(b, acc[i]), k), &at);
+    if (e->mean) {
+      v = s_let(b, "v", v);
+      s_set(b, e->row_sum, x_add(b, x_var(b, e->row_sum), v));
+    }
+    lower_store(e->l, s->y, &at, v);
   }
 }
 
@@ -96,17 +106,54 @@ static bool edges_short(const ConvShape *s) {
   return outside <= 32;
 }
 
+/* The mean over each plane of n's result, if someone wants it and nothing but that. */
+static Node *plane_mean(const Node *n) {
+  const Value *y = n->out[0];
+  for (int i = 0; i < y->uses.n; i++) {
+    Node *r = y->uses.at[i].node;
+    if (r->op != OP_ReduceMean || r->nbody || r->out[0]->dt != DT_F32 || y->uses.at[i].slot != 0) continue;
+    const ReduceAttr *a = r->attr;
+    if (a->keepdims && a->axes.n == 2 && a->axes.v[0] + a->axes.v[1] == 5 && a->axes.v[0] >= 2 && a->axes.v[1] >= 2) return r;
+  }
+  return NULL;
+}
+
+/* All rows of the open range iteration, y0 to y1; with the mean, which is made of whole planes. */
+static void emit_rows(Emit *e, Expr *y0, Expr *y1) {
+  Build *b = e->b;
+  const ConvShape *s = &e->s;
+  int lanes = e->l->t->lanes;
+  Expr *zero = x_float(b, type_of(DT_F32, lanes), 0);
+  Var *sum = e->mean ? s_reg(b, "sum", zero) : NULL;
+  e->y = s_for(b, "y", y0, y1, 1);
+  if (sum) e->row_sum = s_reg(b, "row", zero);
+  emit_row(e);
+  if (sum) s_set(b, sum, x_add(b, x_var(b, sum), x_var(b, e->row_sum)));
+  s_end(b);
+  if (!sum) return;
+  At at = {.rank = 4, .c = {e->img, x_muli(b, e->cb, lanes), x_idx(b, 0), x_idx(b, 0)}, .lanes = lanes, .vdim = 1};
+  if (s->k % lanes) at.count = x_bin(b, X_MIN, x_idx(b, lanes), x_sub(b, x_idx(b, s->k), at.c[1]));
+  lower_store(e->l, e->mean->out[0], &at, x_bin(b, X_DIV, x_var(b, sum), x_float(b, type_of(DT_F32, lanes), (double)(s->oh * s->ow))));
+}
+
 bool conv_depthwise(Lower *l, const Node *n) {
   Emit e = {.l = l, .n = n};
   ConvShape *s = &e.s;
-  if (!conv_shape(l, n, s) || s->group != s->c || s->group != s->k || s->group == 1) return false;
+  if (!conv_shape(l, n, s) || s->gate || s->group != s->c || s->group != s->k || s->group == 1) return false;
   if (s->block == 1 || s->kw > MAX_TAPS || !edges_short(s)) return false;
   int lanes = l->t->lanes;
   int64_t blocks = (s->c + lanes - 1) / lanes;
   e.tile = (int)MAXI(1, MINI(MAX_TILE, MINI(s->ow, l->t->vregs / 4)));
   /* Rows per range iteration: enough iterations to share out, else whole planes. */
-  int64_t strips = MAXI(1, MINI(s->oh, 4 * l->p->max_threads / (s->n * blocks))), strip = (s->oh + strips - 1) / strips;
+  int64_t wanted = l->p->max_threads > 1 ? 4 * l->p->max_threads : 1;
+  int64_t strips = MAXI(1, MINI(s->oh, wanted / (s->n * blocks))), strip = (s->oh + strips - 1) / strips;
   strips = (s->oh + strip - 1) / strip;
+  Node *mean = strips == 1 ? plane_mean(n) : NULL;
+  if (mean) {
+    e.mean = mean;
+    node_copy_origin(l->g, s->y->def, mean);
+    lower_done(l, mean);
+  }
   e.b = lower_open(l, n, "depthwise%lldx%lld%s %lld, %lldx%lld, tile %dx%d", (long long)s->kh, (long long)s->kw, s->sh > 1 ? " strided" : "",
                    (long long)s->c, (long long)s->oh, (long long)s->ow, e.tile, lanes);
   Build *b = e.b;
@@ -124,13 +171,11 @@ bool conv_depthwise(Lower *l, const Node *n) {
   e.img = s->n == 1 ? x_idx(b, 0) : s_let(b, "img", x_divi(b, plane, blocks));
   e.cb = s->n == 1 ? plane : s_let(b, "cb", x_remi(b, plane, blocks));
   if (strips == 1) {
-    e.y = s_for_n(b, "y", s->oh);
+    emit_rows(&e, x_idx(b, 0), x_idx(b, s->oh));
   } else {
     Expr *y0 = s_let(b, "y0", x_muli(b, x_remi(b, r, strips), strip));
-    e.y = s_for(b, "y", y0, x_bin(b, X_MIN, x_addi(b, y0, strip), x_idx(b, s->oh)), 1);
+    emit_rows(&e, y0, x_bin(b, X_MIN, x_addi(b, y0, strip), x_idx(b, s->oh)));
   }
-  emit_row(&e);
-  s_end(b);
   lower_close(l, 2.0 * (double)(s->n * s->k * kk) * (double)(s->oh * s->ow));
   return true;
 }

@@ -49,6 +49,7 @@ typedef struct Emit {
   ConvAffine affine;
   Turn turn;                /* PLAIN results: a tile row waits in [vecs][rows][turn_cols] slots */
   int64_t turn_cols;
+  Var *gated;               /* a panel's weights times the gates of the open image */
   Expr *img, *y0;           /* image; first output row (flat: pixel) of the strip */
   Expr *src_origin;         /* element offset of the source's first channel block, row 0 of the strip */
   struct Emit *more;        /* further sources of a sum: as this one, with their own x, src, src_origin, and s, blocks, src_rows, src_cols in p */
@@ -498,6 +499,34 @@ static void emit_columns(Emit *e, TileAt t, Expr *x0, Expr *full, int64_t ragged
   if (is_last) s_end(b);
 }
 
+/* The open panel's weights times the gates of the image's channels, once for all its pixels; they are what the tiles read then. */
+static void emit_gated(Emit *e, TileAt *t) {
+  Build *b = e->b;
+  const ConvShape *s = &e->p.s;
+  int lanes = e->l->t->lanes, width = t->vecs * lanes;
+  if (!s->gate) return;
+  Var *gate = lower_in(e->l, s->gate);
+  int64_t row = s->block * width, stride = s->gate->layout.kind == LAYOUT_BLOCKED ? div_up(s->c, s->gate->layout.block) * s->gate->layout.block : s->c;
+  Expr *wbase = s_let(b, "wb", x_muli(b, t->panel, t->blocks * s->kh * s->kw * row));
+  s_comment(b, "weights times gates");
+  Expr *cb = s_for_n(b, "cb", t->blocks);
+  Expr *first = s_let(b, "c0", x_muli(b, cb, s->block));
+  Expr *end = s->c % s->block ? x_bin(b, X_MIN, x_idx(b, s->block), x_sub(b, x_idx(b, s->c), first)) : x_idx(b, s->block);
+  Expr *tap = s_for_n(b, "kk", s->kh * s->kw);
+  Expr *to = s_let(b, "to", x_muli(b, x_add(b, x_muli(b, cb, s->kh * s->kw), tap), row));
+  Expr *c = s->block > 1 ? s_for(b, "c", x_idx(b, 0), end, 1) : x_idx(b, 0);
+  Expr *g = s_let(b, "g", x_splat(b, x_load(b, gate, x_add(b, x_muli(b, e->img, stride), x_add(b, first, c)), 1), lanes));
+  for (int j = 0; j < t->vecs; j++) {
+    Expr *at = x_add(b, to, x_addi(b, x_muli(b, c, width), (int64_t)j * lanes));
+    s_store(b, e->gated, at, x_mul(b, x_load(b, t->w, x_add(b, wbase, at), lanes), g));
+  }
+  if (s->block > 1) s_end(b);
+  s_end(b);
+  s_end(b);
+  t->w = e->gated;
+  t->panel = x_idx(b, 0);
+}
+
 static void emit_pixels(Emit *e, TileAt t) {
   Build *b = e->b;
   const Plan *p = &e->p;
@@ -549,6 +578,7 @@ static void emit_panels(Emit *e, Expr *group) {
     t.panel = s_for(b, "kp", first, end, 1);
     t.k = s_let(b, "k", x_muli(b, t.panel, width));
     emit_channels(e, &t);
+    emit_gated(e, &t);
     emit_pixels(e, t);
     s_end(b);
   }
@@ -560,6 +590,7 @@ static void emit_panels(Emit *e, Expr *group) {
     t.k = x_idx(b, p->panels * width);
     emit_channels(e, &t);
     if (p->groups > 1) s_if(b, x_bin(b, X_EQ, group, x_idx(b, p->groups - 1)));
+    emit_gated(e, &t);
     emit_pixels(e, t);
     if (p->groups > 1) s_end(b);
   }
@@ -624,6 +655,7 @@ void conv_direct_emit(Lower *l, const Node *n, const ConvShape *shape, int sourc
   e.turn_cols = p->flat ? p->strip : p->s.ow;
   int64_t slots = p->tile.vecs * p->tile.rows * e.turn_cols;
   if (whole_image(&given) && turn_pays(l, n) && slots * l->t->lanes * 4 <= TURN_MOST) e.turn = turn_open(l, n, slots);
+  if (given.gate) e.gated = lower_scratch(l, "gw", DT_F32, p->blocks * given.block * given.kh * given.kw * p->tile.vecs * l->t->lanes * 4);
   Expr *group = p->groups == 1 ? x_idx(b, 0) : s_let(b, "kg", x_remi(b, r, p->groups));
   Expr *rest = p->groups == 1 ? r : s_let(b, "rs", x_divi(b, r, p->groups));
   e.img = given.n == 1 ? x_idx(b, 0) : s_let(b, "img", x_divi(b, rest, p->strips));

@@ -35,7 +35,7 @@ bool conv_shape(const Lower *l, const Node *n, ConvShape *s) {
   *s = (ConvShape){
       .x = n->in[0], .w = w, .bias = bias, .scale = scale, .y = n->out[0], .sh = a->strides.v[0], .sw = a->strides.v[1],
       .ph = a->pads.v[0], .pw = a->pads.v[1], .dh = a->dilations.v[0], .dw = a->dilations.v[1], .group = a->group,
-      .late_scale = scale && w->uses.n > 1,
+      .late_scale = scale && w->uses.n > 1, .gate = n->ncore > 4 ? n->in[4] : NULL,
   };
   set_sizes(s);
   return true;

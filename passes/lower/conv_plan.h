@@ -6,7 +6,7 @@
 
 /* A 2-D convolution of one node, in plain numbers. */
 typedef struct ConvShape {
-  const Value *x, *w, *bias, *scale;   /* bias, scale may be NULL */
+  const Value *x, *w, *bias, *scale, *gate;   /* bias, scale, gate may be NULL */
   Value *y;
   int64_t n, c, h, iw, k, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw, group;
   int block;                           /* channels per block of x: its layout's, or 1 when PLAIN */

@@ -557,7 +557,7 @@ static bool choose_shared(Lower *l, const SharedPacking *packing, const ConvShap
 bool conv_winograd(Lower *l, const Node *n) {
   Emit e = {.l = l, .n = n};
   ConvShape *s = &e.s;
-  if (l->winograd == 0 || !conv_shape(l, n, s) || !applies(l, n, s)) return false;
+  if (l->winograd == 0 || !conv_shape(l, n, s) || s->gate || !applies(l, n, s)) return false;
   const SharedPacking *packing = s->w->uses.n > 1 ? agree(l, n) : NULL;
   if (!(packing ? choose_shared(l, packing, s, &e.p) : choose(l, s, &e.p))) return false;
   Plan *p = &e.p;

@@ -103,6 +103,10 @@ static int64_t spare_weight_bytes(const Graph *g, const Ctx *c) {
 
 static void lower_node(Lower *l, const Node *n, Ctx *c) {
   l->node = n;
+  if (l->done[n->id]) {
+    pass_count(c, "lower", "results made beside another node's", 1);
+    return;
+  }
   l->p->macs += MINI(node_macs(n), INT64_MAX - l->p->macs);
   for (const LowerSchedule *s = lower_schedules; l->opt_level >= 1 && s->apply; s++) {
     if (s->op != n->op || !s->apply(l, n)) continue;
@@ -125,6 +129,8 @@ Program *lower_graph(Graph *g, Ctx *c) {
   l.nbuffer_of = g->values.n;
   l.buffer_of = NEW_N(c->arena, int, MAXI(l.nbuffer_of, 1));
   for (int i = 0; i < l.nbuffer_of; i++) l.buffer_of[i] = -1;
+  l.ndone = g->next_node_id;
+  l.done = NEW_N(c->arena, bool, MAXI(l.ndone, 1));
   open_ports(&l);
   for (Node *n = g->first; n; n = n->next) lower_node(&l, n, c);
   return l.p;

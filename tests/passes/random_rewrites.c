@@ -24,7 +24,7 @@ typedef struct Net {
   uint32_t state;
   Text text;
   Tensor t[VALUES_MAX];
-  int n, consts, inputs;
+  int n, consts, inputs, batch;
 } Net;
 
 static const char *lists[LISTS_MAX];
@@ -102,7 +102,7 @@ static int resize(Net *m, int x, int up) {
   Tensor t = m->t[x];
   bool half = draw(m, 2);
   m->t[x].used = true;
-  return define(m, t.c, t.h * up, t.w * up, "Resize(%%t%d) {sizes=[1,%d,%d,%d], scales=[1,1,%d,%d], mode=nearest, coord=%s, nearest=%s}", x, t.c,
+  return define(m, t.c, t.h * up, t.w * up, "Resize(%%t%d) {sizes=[%d,%d,%d,%d], scales=[1,1,%d,%d], mode=nearest, coord=%s, nearest=%s}", x, m->batch, t.c,
                 t.h * up, t.w * up, up, up, half ? "half_pixel" : "asymmetric", half ? "round_prefer_floor" : "floor");
 }
 
@@ -185,18 +185,18 @@ static void slice(Net *m) {
   int from = (int)draw(m, (uint32_t)t.c - 1), n = 1 + (int)draw(m, (uint32_t)(t.c - from)), step = t.h > 3 && t.w > 3 && draw(m, 2) ? 2 : 1;
   if (step > 1) from = 0, n = t.c;
   m->t[x].used = true;
-  define(m, n, (t.h + step - 1) / step, (t.w + step - 1) / step, "Slice(%%t%d) {starts=[0,%d,0,0], steps=[1,1,%d,%d], sizes=[1,%d,%d,%d]}", x, from,
-         step, step, n, (t.h + step - 1) / step, (t.w + step - 1) / step);
+  define(m, n, (t.h + step - 1) / step, (t.w + step - 1) / step, "Slice(%%t%d) {starts=[0,%d,0,0], steps=[1,1,%d,%d], sizes=[%d,%d,%d,%d]}", x, from,
+         step, step, m->batch, n, (t.h + step - 1) / step, (t.w + step - 1) / step);
 }
 
 static void shuffle(Net *m) {
   int x = pick(m);
   Tensor t = m->t[x];
   if (t.c % 2) return;
-  text_addf(&m->text, "  %%s%d = Reshape(%%t%d) {shape=[1,2,%d,%d,%d]}\n", m->n, x, t.c / 2, t.h, t.w);
+  text_addf(&m->text, "  %%s%d = Reshape(%%t%d) {shape=[%d,2,%d,%d,%d]}\n", m->n, x, m->batch, t.c / 2, t.h, t.w);
   text_addf(&m->text, "  %%p%d = Transpose(%%s%d) {perm=[0,2,1,3,4]}\n", m->n, m->n);
   m->t[x].used = true;
-  define(m, t.c, t.h, t.w, "Reshape(%%p%d) {shape=[1,%d,%d,%d]}", m->n, t.c, t.h, t.w);
+  define(m, t.c, t.h, t.w, "Reshape(%%p%d) {shape=[%d,%d,%d,%d]}", m->n, m->batch, t.c, t.h, t.w);
 }
 
 /* A connection to a larger scale, in the order some networks have it. */
@@ -237,10 +237,11 @@ static void make_net(Net *m, Arena *a, uint32_t seed) {
   text_addf(&m->text, "graph \"random%u\" {\n", seed);
   for (int i = 0; i < 20; i++) draw(m, 2);
   m->inputs = 1 + (int)draw(m, 2);
+  m->batch = draw(m, 4) ? 1 : 2;
   int size = 2 + (int)draw(m, 7), c = 1 + (int)draw(m, 20);
   for (int i = 0; i < m->inputs; i++) {
     m->t[m->n] = (Tensor){i ? 1 + (int)draw(m, 20) : c, size << i, size << i, false};
-    text_addf(&m->text, "  input %%t%d: f32[1,%d,%d,%d]\n", m->n, m->t[m->n].c, m->t[m->n].h, m->t[m->n].w);
+    text_addf(&m->text, "  input %%t%d: f32[%d,%d,%d,%d]\n", m->n, m->batch, m->t[m->n].c, m->t[m->n].h, m->t[m->n].w);
     m->n++;
   }
   for (int i = 4 + (int)draw(m, 12); i > 0 && m->n < VALUES_MAX - 16; i--) step(m);
@@ -381,7 +382,7 @@ static bool check_seed(uint32_t seed) {
 
 /* Of the others some find nothing here: there is nothing constant to fold, and no two constants are proportional. */
 static bool must_fire(const char *pass) {
-  static const char *const names[] = {"clean", "conv_fold", "activation", "commute", "pool_order", "shuffle", "layout", "epilogue"};
+  static const char *const names[] = {"clean", "conv_fold", "activation", "commute", "pool_order", "shuffle", "layout", "gate", "epilogue"};
   for (int i = 0; i < COUNTOF(names); i++)
     if (!strcmp(names[i], pass)) return true;
   return false;
@@ -394,7 +395,7 @@ int main(int argc, char **argv) {
   int single = nlists;
   lists[nlists++] = "commute,pool_order";
   lists[nlists++] = "layout,epilogue";
-  lists[nlists++] = "commute,clean,layout,epilogue";
+  lists[nlists++] = "commute,clean,layout,gate,epilogue";
   for (int i = 0; i < count; i++) failed += !check_seed((uint32_t)(first + i));
   for (int i = 0; i < nlists; i++) {
     printf("%6d  %s\n", fired[i], lists[i]);

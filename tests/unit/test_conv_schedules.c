@@ -1,5 +1,5 @@
 /* Every convolution schedule against the plain lowering, both run by the interpreter, over a seeded sweep of shapes: channels odd and even,
- * strides, dilations, asymmetric pads, groups, depthwise, batches, bodies, vector widths, thread counts and Winograd tile sizes. Counters make sure
+ * strides, dilations, asymmetric pads, groups, depthwise, batches, bodies, gates, vector widths, thread counts and Winograd tile sizes. Counters make sure
  * that the sweep reaches every schedule. */
 #include "backend/backend.h"
 #include "passes/passes.h"
@@ -13,7 +13,7 @@
 
 typedef struct Case {
   int64_t n, c, h, w, k, kh, kw, sh, sw, dh, dw, pad[4], group, pad_out[2];
-  bool transposed, bias, scale, residual, broadcast, plain_in, second;
+  bool transposed, bias, scale, residual, broadcast, plain_in, second, gate;
   int lanes, vregs, threads, winograd, body, move;
 } Case;
 
@@ -22,7 +22,7 @@ static const char *describe(const Case *c) {
   snprintf(s, sizeof s, "n%d c%d %dx%d k%d %dx%d s%dx%d d%dx%d pads %d,%d,%d,%d groups %d%s%s%s%s%s body %d move %d lanes %d vregs %d threads %d winograd %d", (int)c->n, (int)c->c,
            (int)c->h, (int)c->w, (int)c->k, (int)c->kh, (int)c->kw, (int)c->sh, (int)c->sw, (int)c->dh, (int)c->dw, (int)c->pad[0], (int)c->pad[1],
            (int)c->pad[2], (int)c->pad[3], (int)c->group, c->transposed ? " transposed" : "", c->bias ? " bias" : "", c->scale ? " scale" : "", c->residual ? " residual" : "",
-           c->broadcast ? " broadcast" : "", c->body, c->move, c->lanes, c->vregs, c->threads, c->winograd);
+           c->gate ? " gate" : c->broadcast ? " broadcast" : "", c->body, c->move, c->lanes, c->vregs, c->threads, c->winograd);
   return s;
 }
 
@@ -63,6 +63,18 @@ static Value *move_channels(Graph *g, Rng *r, const Case *c, Value *conv, Value 
   ConvAttr one = {.strides = ints_fill(g->arena, 1, 2), .pads = ints_fill(g->arena, 0, 4), .dilations = ints_fill(g->arena, 1, 2), .group = 1};
   Value *w = random_const(g, r, 4, (int64_t[]){9, y->shape.d[1].n, 1, 1}, 1 / sqrt((double)y->shape.d[1].n));
   return graph_make(g, NULL, OP_Conv, &one, (Value *[]){y, w}, 2)->out[0];
+}
+
+/* Squeeze and excite: every channel times a number made from its mean; a 1x1 convolution reads the product. */
+static Value *gate_channels(Graph *g, Rng *r, Value *y) {
+  ConvAttr one = {.strides = ints_fill(g->arena, 1, 2), .pads = ints_fill(g->arena, 0, 4), .dilations = ints_fill(g->arena, 1, 2), .group = 1};
+  int64_t k = y->shape.d[1].n, out = 1 + rng_below(r, 60);
+  Value *w = random_const(g, r, 4, (int64_t[]){k, k, 1, 1}, 1), *v = random_const(g, r, 4, (int64_t[]){out, k, 1, 1}, 1 / sqrt((double)k));
+  Value *m = graph_make(g, NULL, OP_ReduceMean, &(ReduceAttr){.axes = ints_copy(g->arena, (int64_t[]){2, 3}, 2), .keepdims = true}, &y, 1)->out[0];
+  m = graph_make(g, NULL, OP_Conv, &one, (Value *[]){m, w}, 2)->out[0];
+  m = graph_make(g, NULL, OP_Sigmoid, NULL, &m, 1)->out[0];
+  y = graph_make(g, NULL, OP_Mul, NULL, (Value *[]){y, m}, 2)->out[0];
+  return graph_make(g, NULL, OP_Conv, &one, (Value *[]){y, v}, 2)->out[0];
 }
 
 /* input -> Relu (so that the layout pass has a blocked producer to follow) ... conv -> body -> output */
@@ -107,19 +119,27 @@ static Graph *build(Arena *a, Diag *d, const Case *c, uint64_t seed) {
     y = graph_make(g, NULL, OP_Mul, NULL, (Value *[]){y, sig->out[0]}, 2)->out[0];
   }
   if (c->body == 3) y = graph_make(g, NULL, OP_LeakyRelu, &(AlphaAttr){.alpha = 0.1}, &y, 1)->out[0];
-  y = move_channels(g, &r, c, conv->out[0], y);
+  if (c->gate) y = gate_channels(g, &r, y);
+  else y = move_channels(g, &r, c, conv->out[0], y);
   graph_add_output(g, y);
   return g;
 }
 
-static int64_t reached[7];   /* conv_depthwise, winograd, direct, plain, direct in groups, winograd in groups, transposed */
+static int64_t reached[9];   /* conv_depthwise, winograd, direct, plain, direct in groups, winograd in groups, transposed, gated, depthwise with means */
 
 static const char *const movers[] = {"Concat", "Slice", "Gather"};
 static int64_t moved[3];
 
 static void count_schedules(const Program *p) {
   for (int i = 0; i < p->calls.n; i++) {
-    const char *w = p->calls.at[i].kernel->what;
+    const Kernel *kernel = p->calls.at[i].kernel;
+    const char *w = kernel->what;
+    int outs = 0;
+    for (int k = 0; k < kernel->params.n; k++) {
+      reached[7] += !strncmp(kernel->params.at[k]->name, "gw", 2);
+      outs += kernel->params.at[k]->access == ACCESS_OUT;
+    }
+    reached[8] += !strncmp(w, "depthwise", 9) && outs == 2;
     for (int k = 0; k < 3; k++) moved[k] += !strncmp(w, movers[k], strlen(movers[k])) && strstr(w, " channels of ");
     if (!strncmp(w, "depthwise", 9)) reached[0]++;
     else if (!strncmp(w, "conv_transposed", 15)) reached[6]++;
@@ -223,6 +243,7 @@ static void sweep(uint64_t seed, int cases, Kind kind) {
       else i--;
       continue;
     }
+    c.gate = i % 4 == 0;
     if (c.h + c.pad[0] + c.pad[2] < (c.kh - 1) * c.dh + 1 || c.w + c.pad[1] + c.pad[3] < (c.kw - 1) * c.dw + 1) {
       i--;
       continue;
@@ -233,7 +254,7 @@ static void sweep(uint64_t seed, int cases, Kind kind) {
 
 static void test_direct(void **state) { (void)state; sweep(1, 250, DIRECT); assert_true(reached[2] > 100); for (int i = 0; i < 3; i++) assert_true(moved[i] > 10); }
 static void test_winograd(void **state) { (void)state; sweep(2, 150, WINOGRAD); assert_true(reached[1] > 100); }
-static void test_depthwise(void **state) { (void)state; sweep(3, 120, DEPTHWISE); assert_true(reached[0] > 100); }
+static void test_depthwise(void **state) { (void)state; sweep(3, 120, DEPTHWISE); assert_true(reached[0] > 100 && reached[7] > 50 && reached[8] > 5); }
 static void test_groups(void **state) { (void)state; sweep(4, 200, GROUPS); assert_true(reached[4] > 100); sweep(5, 60, WINOGRAD_GROUPS); assert_true(reached[5] > 30); }
 static void test_transposed(void **state) { (void)state; sweep(6, 200, TRANSPOSED); assert_true(reached[6] > 100); }
 
