@@ -1,7 +1,7 @@
 /* ir/loop.h: the loop IR and the Program: everything decided, for printers to spell and the interpreter to run.
  *
  * Sections, one per file:  loop.c, loop_fold.c (builder) · program.c · loop_print.c · loop_parse.c, loop_parse_program.c, loop_lex.c ·
- * loop_verify.c, program_verify.c · loop_eval.c (what operators mean: loop_eval.h)
+ * loop_verify.c, program_verify.c, program_live.c · loop_eval.c (what operators mean: loop_eval.h)
  *
  * A Program is a list of calls of kernels on buffers. A kernel is a structured loop nest over scalars and vectors.
  *
@@ -173,9 +173,12 @@ typedef struct Buffer {
   const char *name;        /* ONNX value name or NULL */
   int64_t bytes;           /* scratch: per thread */
   int index;               /* INPUT, OUTPUT: position in the signature; WEIGHT: in weights */
-  int64_t offset;          /* ARENA, SCRATCH: in the workspace; set by the memory plan */
+  int64_t offset;          /* ARENA, SCRATCH: in the workspace; set by the memory plan. INPUT, OUTPUT: in the caller's tensor */
   int64_t stride;          /* SCRATCH: bytes between threads' parts; set by the memory plan */
-  int first, last;         /* calls between which it is live (ARENA, SCRATCH); set by the memory plan */
+  int first, last;         /* calls between which some of it is live (ARENA, SCRATCH); set by the memory plan */
+  bool part;               /* it is the bytes from `at` on of buffer `whole`, which has the same kind and is no part itself */
+  int whole;
+  int64_t at;
 } Buffer;
 
 typedef struct Arg { int buffer; int64_t offset; /* bytes */ } Arg;
@@ -202,6 +205,7 @@ typedef struct Program {
   VEC(Port) inputs;
   VEC(Port) outputs;
   int64_t workspace_bytes, live_bytes, weight_bytes;
+  int64_t given_live_bytes;   /* live_bytes if the calls were in the order of the graph; 0: they are. Not printed */
   int64_t macs, params;
 } Program;
 
@@ -210,6 +214,25 @@ typedef struct Program {
 
 Program *program_new(Arena *a, const Target *t);
 int program_add_buffer(Program *p, Buffer b);
+/* The bytes [at, at + bytes) of `of`, which may itself be a part: of what that is a part of. The range must lie within `of`. */
+int program_add_part(Program *p, int of, int64_t at, int64_t bytes, const char *name);
+
+/* ---- program_live.c: which bytes are alive when ---- */
+
+/* Bytes of a buffer that is no part, cut so that every buffer on the same memory is a run of segments: calls touch whole segments.
+ * Of scratch it is one thread's. */
+typedef struct Segment {
+  int whole;               /* the buffer */
+  int64_t at, bytes;
+  int first, last;         /* calls that touch it; -1: none */
+} Segment;
+typedef struct Segments {
+  Segment *at;             /* by buffer, then by place */
+  int n;
+  int *lo, *hi;            /* by buffer: it is the segments [lo, hi); of weights and empty buffers there are none */
+} Segments;
+Segments program_segments(const Program *p, Arena *a);
+
 /* Finds an equal weight (same source, desc, bytes) or adds one; returns the buffer's index. */
 int program_add_weight(Program *p, Weight w);
 void program_layout_weights(Program *p);           /* offsets and weight_bytes */

@@ -10,6 +10,7 @@
  *   buffer b0 input 0 bytes 128 "x"
  *   buffer b1 arena bytes 64 offset 0 live 0..1
  *   buffer b2 scratch bytes 64 offset 64 stride 64 live 0..0
+ *   buffer b3 arena bytes 32 offset 32 live 0..1 part of b1 at 32 "half"
  *   kernel k0 ...
  *   call k0(b0, b1 + 64) "Conv" from "conv1", "relu1"
  *
@@ -142,6 +143,13 @@ static void parse_buffer(Parser *p, Program *prog) {
     b.first = parse_small(p);
     parse_expect(p, "..");
     b.last = parse_small(p);
+  }
+  if (parse_accept(p, "part")) {
+    parse_expect(p, "of");
+    b.part = true;
+    b.whole = parse_buffer_number(p);
+    b.at = parse_field(p, "at");
+    if (b.kind == BUF_INPUT || b.kind == BUF_OUTPUT) b.offset = b.at;
   }
   if (p->tok == TOK_STRING) b.name = parse_string(p);
   program_add_buffer(prog, b);

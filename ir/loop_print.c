@@ -267,6 +267,7 @@ static void print_buffer(Text *out, const Buffer *b, int i) {
   if (b->kind == BUF_ARENA || b->kind == BUF_SCRATCH) text_addf(out, " offset %lld", (long long)b->offset);
   if (b->kind == BUF_SCRATCH) text_addf(out, " stride %lld", (long long)b->stride);
   if (b->kind == BUF_ARENA || b->kind == BUF_SCRATCH) text_addf(out, " live %d..%d", b->first, b->last);
+  if (b->part) text_addf(out, " part of b%d at %lld", b->whole, (long long)b->at);
   if (b->name) {
     text_add(out, " ");
     print_quoted(out, b->name);

@@ -22,6 +22,14 @@ int program_add_buffer(Program *p, Buffer b) {
   return p->buffers.n - 1;
 }
 
+int program_add_part(Program *p, int of, int64_t at, int64_t bytes, const char *name) {
+  const Buffer *b = &p->buffers.at[of];
+  Buffer part = {.kind = b->kind, .name = name, .bytes = bytes, .index = b->index, .part = true, .whole = b->part ? b->whole : of};
+  part.at = at + (b->part ? b->at : 0);
+  if (part.kind == BUF_INPUT || part.kind == BUF_OUTPUT) part.offset = part.at;
+  return program_add_buffer(p, part);
+}
+
 static bool pack_equal(const Pack *a, const Pack *b) {
   if (a->src != b->src || a->dt != b->dt || a->ndims != b->ndims || a->scale != b->scale) return false;
   if (memcmp(a->limit, b->limit, sizeof a->limit)) return false;

@@ -1,8 +1,9 @@
 /* ir/program_verify.c: checks programs: arguments against parameters, the signature, buffers against the workspace.
  *
  * Before the memory plan (workspace_bytes is 0) arena buffers have no offsets, so only what does not depend on them is checked. Afterwards
- * two buffers that share bytes must not be live at the same call, unless that call is where the one dies and the other is born, and it
- * reads the one before writing the other (both parameters are marked may_alias and start at the same byte).
+ * two segments (program_live.c) of different buffers that share bytes must not be live at the same call, unless that call is where the one
+ * dies and the other is born, and it reads the one before writing the other (both parameters are marked may_alias and start at the same
+ * byte).
  */
 #include "loop_eval.h"
 
@@ -12,6 +13,7 @@ typedef struct Check {
   const Program *p;
   Arena *arena;
   const char *wrong;
+  Segments s;
 } Check;
 
 static bool fail(Check *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
@@ -71,7 +73,6 @@ static int64_t *reached(Check *c, const Kernel *k) {
 static bool arg_ok(Check *c, int call, const Var *v, const Arg *a, int64_t need) {
   const Program *p = c->p;
   const char *kernel = p->calls.at[call].kernel->name;
-  if (a->buffer < 0 || a->buffer >= p->buffers.n) return fail(c, "call %d of %s: %s has no buffer", call, kernel, v->name);
   const Buffer *b = &p->buffers.at[a->buffer];
   int64_t size = (int64_t)dt_size(v->type.dt);
   if (a->offset < 0 || a->offset > b->bytes || a->offset % size)
@@ -89,14 +90,21 @@ static bool arg_ok(Check *c, int call, const Var *v, const Arg *a, int64_t need)
   return true;
 }
 
-/* Parameters of one call that share a buffer, one of which writes. */
+/* Both cover some byte. */
+static bool same_memory(const Check *c, int a, int b) {
+  return a == b || (c->s.lo[a] < c->s.hi[b] && c->s.lo[b] < c->s.hi[a]);
+}
+
+static int64_t place_in_whole(const Program *p, const Arg *a) { return p->buffers.at[a->buffer].at + a->offset; }
+
+/* Parameters of one call that share memory, one of which writes. */
 static bool call_aliases(Check *c, int call) {
   const Call *x = &c->p->calls.at[call];
   for (int i = 0; i < x->kernel->params.n; i++) {
     for (int j = 0; j < i; j++) {
       const Var *v = x->kernel->params.at[i], *w = x->kernel->params.at[j];
-      if (x->args[i].buffer != x->args[j].buffer || (!writes(v) && !writes(w))) continue;
-      if (v->may_alias && w->may_alias && x->args[i].offset == x->args[j].offset) continue;
+      if (!same_memory(c, x->args[i].buffer, x->args[j].buffer) || (!writes(v) && !writes(w))) continue;
+      if (v->may_alias && w->may_alias && place_in_whole(c->p, &x->args[i]) == place_in_whole(c->p, &x->args[j])) continue;
       return fail(c, "call %d of %s: %s and %s are both in b%d", call, x->kernel->name, v->name, w->name, x->args[i].buffer);
     }
   }
@@ -123,19 +131,21 @@ static bool calls(Check *c) {
 /* What an arena buffer or an output holds must have been written before it is read, and outputs must be written at all. */
 static bool dataflow(Check *c) {
   const Program *p = c->p;
-  bool *written = NEW_N(c->arena, bool, p->buffers.n);
+  bool *written = NEW_N(c->arena, bool, c->s.n);
   for (int i = 0; i < p->calls.n; i++) {
     const Call *x = &p->calls.at[i];
-    for (int j = 0; j < x->kernel->params.n; j++) written[x->args[j].buffer] |= writes(x->kernel->params.at[j]);
+    for (int j = 0; j < x->kernel->params.n; j++)
+      for (int k = c->s.lo[x->args[j].buffer]; k < c->s.hi[x->args[j].buffer]; k++) written[k] |= writes(x->kernel->params.at[j]);
     for (int j = 0; j < x->kernel->params.n; j++) {
-      const Buffer *b = &p->buffers.at[x->args[j].buffer];
-      if ((b->kind == BUF_ARENA || b->kind == BUF_OUTPUT) && b->bytes > 0 && !written[x->args[j].buffer])
-        return fail(c, "call %d of %s reads b%d, which nothing wrote", i, x->kernel->name, x->args[j].buffer);
+      int b = x->args[j].buffer;
+      if (p->buffers.at[b].kind != BUF_ARENA && p->buffers.at[b].kind != BUF_OUTPUT) continue;
+      for (int k = c->s.lo[b]; k < c->s.hi[b]; k++)
+        if (!written[k]) return fail(c, "call %d of %s reads b%d, which nothing wrote", i, x->kernel->name, b);
     }
   }
-  for (int i = 0; i < p->buffers.n; i++) {
-    const Buffer *b = &p->buffers.at[i];
-    if (b->kind == BUF_OUTPUT && b->bytes > 0 && !written[i]) return fail(c, "nothing writes output %d (b%d)", b->index, i);
+  for (int k = 0; k < c->s.n; k++) {
+    const Buffer *b = &p->buffers.at[c->s.at[k].whole];
+    if (b->kind == BUF_OUTPUT && !written[k]) return fail(c, "nothing writes output %d (b%d)", b->index, c->s.at[k].whole);
   }
   return true;
 }
@@ -151,11 +161,29 @@ static bool port_ok(Check *c, const Buffer *b, int i, const Port *ports, int n) 
   return true;
 }
 
+static bool part_ok(Check *c, int i) {
+  const Program *p = c->p;
+  const Buffer *b = &p->buffers.at[i];
+  if (b->whole < 0 || b->whole >= p->buffers.n) return fail(c, "b%d is part of no buffer", i);
+  const Buffer *w = &p->buffers.at[b->whole];
+  bool port = b->kind == BUF_INPUT || b->kind == BUF_OUTPUT;
+  if (w->part || b->kind != w->kind || (b->kind != BUF_ARENA && !port) || b->index != w->index)
+    return fail(c, "b%d cannot be part of b%d", i, b->whole);
+  if (b->at < 0 || b->at > w->bytes || b->bytes > w->bytes - b->at || (port && b->offset != b->at))
+    return fail(c, "b%d is not within b%d", i, b->whole);
+  return true;
+}
+
 static bool buffers(Check *c) {
   const Program *p = c->p;
   for (int i = 0; i < p->buffers.n; i++) {
     const Buffer *b = &p->buffers.at[i];
     if (b->bytes < 0 || b->bytes > SIZE_MAX_BYTES) return fail(c, "b%d has %lld bytes", i, (long long)b->bytes);
+    if (b->part) {
+      if (!part_ok(c, i)) return false;
+      continue;
+    }
+    if ((b->kind == BUF_INPUT || b->kind == BUF_OUTPUT) && b->offset) return fail(c, "b%d does not begin where its tensor does", i);
     switch (b->kind) {
     case BUF_ARENA:
     case BUF_SCRATCH: break;
@@ -192,7 +220,8 @@ static bool fits(Check *c, int i) {
     return fail(c, "b%d lives from call %d to %d", i, b->first, b->last);
   if (scratch && (b->stride < b->bytes || b->stride > SIZE_MAX_BYTES / MAXI(1, p->max_threads)))
     return fail(c, "the threads' parts of b%d overlap", i);
-  if (b->offset < 0 || b->offset % 64 || (scratch && b->stride % 64)) return fail(c, "b%d is not aligned", i);
+  if (b->part && b->offset != p->buffers.at[b->whole].offset + b->at) return fail(c, "b%d is not in its place in b%d", i, b->whole);
+  if (b->offset < 0 || (b->offset % 64 && !b->part) || (scratch && b->stride % 64)) return fail(c, "b%d is not aligned", i);
   if (b->offset > p->workspace_bytes || extent_of(p, b) > p->workspace_bytes - b->offset)
     return fail(c, "b%d lies outside the workspace of %lld bytes", i, (long long)p->workspace_bytes);
   return true;
@@ -211,55 +240,77 @@ static bool alive_when_used(Check *c) {
   return true;
 }
 
-/* At `call`, dying buffer `from` may become `to`. */
-static bool in_place(const Program *p, int call, int from, int to) {
-  if (call >= p->calls.n || p->buffers.at[from].offset != p->buffers.at[to].offset) return false;
+/* At `call`, memory of dying buffer `from` may become that of `to`: each is one argument, both over all the bytes in question. */
+static bool in_place(const Check *c, int call, const Segment *from, const Segment *to) {
+  const Program *p = c->p;
   const Call *x = &p->calls.at[call];
+  int64_t read = -1, write = -1;
   for (int j = 0; j < x->kernel->params.n; j++) {
-    int b = x->args[j].buffer;
-    if ((b == from || b == to) && (!x->kernel->params.at[j]->may_alias || x->args[j].offset)) return false;
+    const Buffer *b = &p->buffers.at[x->args[j].buffer];
+    const Var *v = x->kernel->params.at[j];
+    int64_t first = c->s.lo[x->args[j].buffer], end = c->s.hi[x->args[j].buffer];
+    if ((from - c->s.at < first || from - c->s.at >= end) && (to - c->s.at < first || to - c->s.at >= end)) continue;
+    int64_t *at = writes(v) ? &write : &read;
+    if (!v->may_alias || x->args[j].offset || (*at >= 0 && *at != b->offset)) return false;
+    *at = b->offset;
   }
-  return true;
+  return read >= 0 && read == write;
 }
 
-/* The buffers that take place in the workspace: of some size, and used. */
-static bool *placed(const Check *c) {
+static int64_t place_of(const Check *c, const Segment *s) { return c->p->buffers.at[s->whole].offset + s->at; }
+
+static int64_t size_of(const Check *c, const Segment *s) {
+  const Buffer *b = &c->p->buffers.at[s->whole];
+  return b->kind == BUF_SCRATCH ? extent_of(c->p, b) : s->bytes;
+}
+
+static bool apart(Check *c, const Segment *a, const Segment *b) {
   const Program *p = c->p;
-  bool *yes = NEW_N(c->arena, bool, p->buffers.n);
-  for (int i = 0; i < p->calls.n; i++) {
-    for (int j = 0; j < p->calls.at[i].kernel->params.n; j++) {
-      int n = p->calls.at[i].args[j].buffer;
-      const Buffer *b = &p->buffers.at[n];
-      yes[n] = b->bytes > 0 && (b->kind == BUF_ARENA || b->kind == BUF_SCRATCH);
-    }
-  }
-  return yes;
+  if (a->whole == b->whole || a->last < b->first || b->last < a->first) return true;
+  if (place_of(c, a) >= place_of(c, b) + size_of(c, b) || place_of(c, b) >= place_of(c, a) + size_of(c, a)) return true;
+  bool arenas = p->buffers.at[a->whole].kind == BUF_ARENA && p->buffers.at[b->whole].kind == BUF_ARENA;
+  if (arenas && a->last == b->first && in_place(c, a->last, a, b)) return true;
+  if (arenas && b->last == a->first && in_place(c, b->last, b, a)) return true;
+  return fail(c, "b%d and b%d share memory while both are live", b->whole, a->whole);
+}
+
+static bool in_workspace(const Check *c, const Segment *s) {
+  BufferKind k = c->p->buffers.at[s->whole].kind;
+  return s->first >= 0 && (k == BUF_ARENA || k == BUF_SCRATCH);
 }
 
 static bool overlaps(Check *c) {
   const Program *p = c->p;
-  const bool *in_workspace = placed(c);
   for (int i = 0; i < p->buffers.n; i++) {
-    const Buffer *a = &p->buffers.at[i];
-    if (!in_workspace[i]) continue;
-    if (!fits(c, i)) return false;
-    for (int j = 0; j < i; j++) {
-      const Buffer *b = &p->buffers.at[j];
-      if (!in_workspace[j]) continue;
-      if (a->last < b->first || b->last < a->first) continue;
-      if (a->offset >= b->offset + extent_of(p, b) || b->offset >= a->offset + extent_of(p, a)) continue;
-      bool arenas = a->kind == BUF_ARENA && b->kind == BUF_ARENA;
-      if (arenas && a->last == b->first && in_place(p, a->last, i, j)) continue;
-      if (arenas && b->last == a->first && in_place(p, b->last, j, i)) continue;
-      return fail(c, "b%d and b%d share memory while both are live", j, i);
-    }
+    bool used = false;
+    for (int k = c->s.lo[i]; k < c->s.hi[i]; k++) used |= in_workspace(c, &c->s.at[k]);
+    if (used && !fits(c, i)) return false;
+  }
+  for (int i = 0; i < c->s.n; i++) {
+    if (!in_workspace(c, &c->s.at[i])) continue;
+    for (int j = 0; j < i; j++)
+      if (in_workspace(c, &c->s.at[j]) && !apart(c, &c->s.at[i], &c->s.at[j])) return false;
+  }
+  return true;
+}
+
+/* Arguments name buffers: what program_segments relies on beside what buffers() checks. */
+static bool arguments(Check *c) {
+  for (int i = 0; i < c->p->calls.n; i++) {
+    const Call *x = &c->p->calls.at[i];
+    for (int j = 0; j < x->kernel->params.n; j++)
+      if (x->args[j].buffer < 0 || x->args[j].buffer >= c->p->buffers.n)
+        return fail(c, "call %d of %s: %s has no buffer", i, x->kernel->name, x->kernel->params.at[j]->name);
   }
   return true;
 }
 
 const char *program_verify(const Program *p, Arena *a) {
-  Check c = {p, a, NULL};
+  Check c = {.p = p, .arena = a};
   if (p->max_threads < 1 || p->workspace_bytes < 0 || p->workspace_bytes > SIZE_MAX_BYTES) fail(&c, "no threads or no workspace");
-  else if (kernels(&c) && buffers(&c) && calls(&c) && dataflow(&c) && p->workspace_bytes > 0 && alive_when_used(&c)) overlaps(&c);
+  else if (kernels(&c) && buffers(&c) && arguments(&c)) {
+    c.s = program_segments(p, a);
+    if (calls(&c) && dataflow(&c) && p->workspace_bytes > 0 && alive_when_used(&c)) overlaps(&c);
+  }
   return c.wrong;
 }

@@ -44,6 +44,7 @@ static const PassInfo passes[] = {
     {'l', "lower", NULL, NULL, 0, true, COMPACT, 0, KERNELS, "operators to kernels"},
     {'s', "simplify", NULL, pass_simplify, 1, false, 0, KERNELS | PLANNED, 0, "dead statements, constant conditions, loops of one turn"},
     {'g', "legalise", NULL, pass_legalise, 0, true, 0, KERNELS | PLANNED, LEGAL, "what the target lacks: fma, mathematics"},
+    {'o', "order", NULL, pass_order, 1, false, 0, LEGAL | KERNELS, 0, "calls in an order that needs little memory"},
     {'d', "dedup", NULL, pass_dedup, 0, true, LEGAL | KERNELS, LEGAL | PLANNED, 0, "equal kernels become one"},
     {'m', "memory", NULL, pass_memory, 0, true, 0, LEGAL | KERNELS | PLANNED, PLANNED, "offsets for buffers; in-place reuse"},
 };
@@ -53,14 +54,14 @@ static const PassInfo passes[] = {
  *   Graph     c clean ─ f fold ─ v conv_fold ─ a activation ─ c clean ─ w share_weights ─ u commute ─ p pool_order ─┐
  *             ┌───────────────────────────────────────────────────────────────────────────────────────────────────────────┘
  *             └ c clean ─ j merge_sum ─ h shuffle ─ b layout ─ q gate ─ e epilogue ─ l lower
- *   Program   s simplify ─ g legalise ─ d dedup ─ m memory
+ *   Program   s simplify ─ g legalise ─ o order ─ d dedup ─ m memory
  *
  * fold comes after clean, so that it does not evaluate dead work; the second clean sees what the three passes before it uncovered (an
  * activation leaves its parts dead), and leaves commute single readers. share_weights composes scales, which conv_fold has
  * settled by then; the third clean joins what commute made twice. merge_sum takes the sums that commute left at their own resolution.
  * layout must see single operators, epilogue the layouts their results have. -O0 is l, g, d, m alone (dedup also names the kernels).
  */
-static const char pipeline[] = "cfvacwupcjhbqelsgdm";
+static const char pipeline[] = "cfvacwupcjhbqelsgodm";
 
 static const PassInfo *by_letter(char letter) {
   for (int i = 0; i < COUNTOF(passes); i++)

@@ -1,7 +1,7 @@
 /* passes/passes.h: what turns an imported Graph into a Program.
  *
  * Sections, one per file:  pass.c (the table and its driver) · cost.c · graph/<pass>.c (Graph to Graph) · lower/ (Graph to Program; schedules) ·
- * memory.c (offsets for every buffer) · loop/<pass>.c (Program to Program)
+ * memory/ (the order of calls, offsets for every buffer) · loop/<pass>.c (Program to Program)
  *
  * A pass is `bool pass(…, Ctx *)`, true if it changed something. The driver verifies, dumps, times, bisects and measures what was saved;
  * passes do none of it, but say how often they applied. Pass order, levels and requirements are data in pass.c's table, where the pipeline is drawn.
@@ -74,7 +74,8 @@ Program *lower_graph(Graph *g, Ctx *c);  /* every node to kernels; buffers have 
  * those of the groups a vector touches. Always so for one group. */
 bool conv_groups_dense(const Node *n, int lanes);
 
-/* ---- memory.c ---- */
+/* ---- memory/ ---- */
+bool pass_order(Program *p, Ctx *c);     /* calls in an order in which little is alive at a time */
 bool pass_memory(Program *p, Ctx *c);    /* live ranges, in-place reuse, offsets; workspace_bytes and live_bytes */
 
 /* ---- loop/ ---- */

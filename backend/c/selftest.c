@@ -52,8 +52,8 @@ static void make_inputs(Trial *t) {
 static unsigned char *arg_memory(const Trial *t, const Buffer *b) {
   switch (b->kind) {
   case BUF_ARENA: return t->workspace + b->offset;
-  case BUF_INPUT: return t->inputs[b->index];
-  case BUF_OUTPUT: return t->outputs[b->index];
+  case BUF_INPUT: return (unsigned char *)t->inputs[b->index] + b->offset;
+  case BUF_OUTPUT: return (unsigned char *)t->outputs[b->index] + b->offset;
   case BUF_SCRATCH:
   case BUF_WEIGHT: break;
   }
@@ -67,6 +67,7 @@ static void add_port(Program *one, Buffer *b, bool out) {
   b->kind = out ? BUF_OUTPUT : BUF_INPUT;
   b->index = out ? one->outputs.n : one->inputs.n;
   b->offset = 0;
+  b->part = false;
   if (out) vec_push(one->arena, &one->outputs, port);
   else vec_push(one->arena, &one->inputs, port);
 }
@@ -190,7 +191,7 @@ static void call_rows(const Trial *t, Text *out) {
     quoted(out, c_kernel_name(g, c->kernel));
     text_add(out, ", ");
     quoted(out, c_comment(g->a, c->norigin ? c->origin[0] : c->kernel->what, 60));
-    text_addf(out, ", %d, %lld, %d, %lld, ", port ? b->index : -1, (long long)((port ? 0 : b->offset) + a->offset),
+    text_addf(out, ", %d, %lld, %d, %lld, ", port ? b->index : -1, (long long)(b->offset + a->offset),
               (int)c->kernel->params.at[r->param]->type.dt, (long long)written_count(t, c, r->param));
     numbers(out, r->sum, r->mix);
     text_add(out, "},\n");

@@ -57,13 +57,15 @@ static void place(Interp *it) {
     bool local = b->kind == BUF_ARENA || b->kind == BUF_SCRATCH;
     it->offset[i] = b->kind == BUF_WEIGHT ? weight_at[b->index] : b->offset;
     it->stride[i] = b->stride;
-    if (!local || planned) continue;
+    if (!local || planned || b->part) continue;
     it->offset[i] = at;
     it->stride[i] = round_up(b->bytes);
     int64_t parts = b->kind == BUF_SCRATCH ? it->threads : 1;
     if (it->stride[i] > (TOO_MUCH - at) / parts) fail_out_of_memory(arena_fail(it->arena));
     at += it->stride[i] * parts;
   }
+  for (int i = 0; i < p->buffers.n && !planned; i++)
+    if (p->buffers.at[i].part && p->buffers.at[i].kind == BUF_ARENA) it->offset[i] = it->offset[p->buffers.at[i].whole] + p->buffers.at[i].at;
   it->workspace_bytes = planned ? p->workspace_bytes : at;
 }
 
@@ -104,8 +106,8 @@ static char *buffer_base(const Interp *it, int i, int thread, const void *const 
   case BUF_SCRATCH: return it->workspace + it->offset[i] + thread * it->stride[i];
   case BUF_WEIGHT: return it->weights + it->offset[i];
   /* Verified kernels do not write to inputs. */
-  case BUF_INPUT: return (char *)(uintptr_t)inputs[b->index];
-  case BUF_OUTPUT: return outputs[b->index];
+  case BUF_INPUT: return (char *)(uintptr_t)inputs[b->index] + it->offset[i];
+  case BUF_OUTPUT: return (char *)outputs[b->index] + it->offset[i];
   }
   return NULL;
 }

@@ -40,8 +40,8 @@ static LLVMValueRef argument(const Run *r, const Arg *a) {
   case BUF_ARENA:
   case BUF_SCRATCH: return at_byte(r, r->workspace, b->offset + a->offset);
   case BUF_WEIGHT: return at_byte(r, r->weights, p->weights.at[b->index].offset + a->offset);
-  case BUF_INPUT: return at_byte(r, load_pointer(r, r->in, b->index), a->offset);
-  case BUF_OUTPUT: return at_byte(r, load_pointer(r, r->out, b->index), a->offset);
+  case BUF_INPUT: return at_byte(r, load_pointer(r, r->in, b->index), b->offset + a->offset);
+  case BUF_OUTPUT: return at_byte(r, load_pointer(r, r->out, b->index), b->offset + a->offset);
   }
   return NULL;
 }

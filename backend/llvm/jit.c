@@ -318,7 +318,7 @@ static void bind_arguments(Jit *j) {
       for (int i = 0; i < call->kernel->params.n; i++) {
         const Buffer *b = &p->buffers.at[call->args[i].buffer];
         char *base = buffer_at(j, b, t);
-        if (b->kind == BUF_INPUT || b->kind == BUF_OUTPUT) vec_push(j->arena, &j->slot, ((Slot){&params[i], call->args[i].buffer, call->args[i].offset}));
+        if (b->kind == BUF_INPUT || b->kind == BUF_OUTPUT) vec_push(j->arena, &j->slot, ((Slot){&params[i], call->args[i].buffer, b->offset + call->args[i].offset}));
         else params[i] = base + call->args[i].offset;
       }
     }

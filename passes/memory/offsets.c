@@ -1,142 +1,34 @@
-/* memory.c: gives every arena and scratch buffer its offset in the workspace.
+/* offsets.c: places for blocks that live and die in an otherwise empty workspace, with as little of it as can be found.
  *
- *   1. live ranges   from the first to the last call that has the buffer as an argument
- *   2. in place      where a kernel allows an input's memory to become its output's (both may_alias), the input dies there and the sizes
- *                    are equal, the two are one block
- *   3. offsets       several greedy orders (size, area, lifetime, start; the breadth of calls as in Pisarchyk and Lee, "Efficient Memory
- *                    Management for Deep Neural Net Inference", 2020), each block at the lowest gap that fits or the tightest; then the
- *                    best order is improved by moving the block that ends highest before others. The smallest workspace wins; the
- *                    search ends early when it meets the lower bound.
- *   4. check         no two blocks that live at the same time overlap
+ * Several greedy orders (size, area, lifetime, start; the breadth of calls as in Pisarchyk and Lee, "Efficient Memory Management for Deep
+ * Neural Net Inference", 2020), each block at the lowest gap that fits or the tightest; then the best order is improved by moving the block
+ * that ends highest before others. The smallest workspace wins; the search ends early when it meets the lower bound.
+ *
+ * A block is pieces at fixed distances with lives of their own, so where it may go is found from intervals of offsets at which one of its
+ * pieces would lie on a piece of a block already placed.
  *
  * All decisions follow from sizes and positions, so the same program gets the same plan.
  */
-#include "passes.h"
+#include "memory.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define ALIGNMENT 64
-#define ROUND_UP(n) (((n) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT)
 #define SEARCH_WORK 40000000   /* steps the improvement may spend */
 #define PAIRS_MAX 4000000      /* of blocks that meet, above which there is none */
 
-typedef struct Piece {
-  int64_t size, exact;      /* rounded up; as asked for */
-  int first, last;
-  int64_t offset;
-} Piece;
+/* Offsets strictly between lo and hi are taken. */
+typedef struct Taken { int64_t lo, hi; } Taken;
 
 typedef struct Plan {
-  Program *p;
-  Arena *a;                 /* scratch */
-  int *block_of;            /* by buffer; -1: not in the workspace */
-  Piece *block;
-  int n;
-  int64_t *live;            /* by call: bytes alive, rounded */
+  Arena *a;
+  Body *block;
+  int n, calls;
+  int64_t *live;            /* by call: bytes alive */
+  Taken *taken;             /* scratch of lowest_gap */
+  int cap_taken;
+  int64_t work;
 } Plan;
-
-NORETURN static void broken(Program *p, const char *what) {
-  Fail *f = arena_fail(p->arena);
-  Status s = diag_error(f ? f->diag : NULL, SPINEC_ERR_INTERNAL, NULL, "this is a mistake in spinec, please report it", "memory: %s", what);
-  if (!f) abort();
-  f->status = s;
-  longjmp(f->env, 1);
-}
-
-static bool in_workspace(const Buffer *b) { return b->kind == BUF_ARENA || b->kind == BUF_SCRATCH; }
-
-/* ---- 1. live ranges ---- */
-
-static void live_ranges(Program *p) {
-  for (int i = 0; i < p->buffers.n; i++) p->buffers.at[i].first = p->buffers.at[i].last = -1;
-  for (int t = 0; t < p->calls.n; t++) {
-    const Call *c = &p->calls.at[t];
-    for (int i = 0; i < c->kernel->params.n; i++) {
-      Buffer *b = &p->buffers.at[c->args[i].buffer];
-      if (b->first < 0) b->first = t;
-      b->last = t;
-    }
-  }
-}
-
-/* ---- 2. in place ---- */
-
-/* The buffer of parameter i, if the kernel lets it share and it is an argument of the call once, from its start. */
-static int may_share(const Program *p, const Call *c, int i) {
-  int buffer = c->args[i].buffer;
-  const Buffer *b = &p->buffers.at[buffer];
-  if (!c->kernel->params.at[i]->may_alias || b->kind != BUF_ARENA || c->args[i].offset != 0 || b->bytes == 0) return -1;
-  for (int j = 0; j < c->kernel->params.n; j++)
-    if (j != i && c->args[j].buffer == buffer) return -1;
-  return buffer;
-}
-
-/* root[b]: the first buffer of the memory b has; b itself unless it takes over another's. Calls go forward, so a dying input's root is
- * known by then. */
-static int *share_in_place(const Program *p, Arena *a) {
-  int *root = NEW_N(a, int, p->buffers.n);
-  for (int i = 0; i < p->buffers.n; i++) root[i] = i;
-  for (int t = 0; t < p->calls.n; t++) {
-    const Call *c = &p->calls.at[t];
-    int n = c->kernel->params.n;
-    bool *taken = NEW_N(a, bool, n);
-    for (int o = 0; o < n; o++) {
-      int out = c->kernel->params.at[o]->access == ACCESS_OUT ? may_share(p, c, o) : -1;
-      if (out < 0 || p->buffers.at[out].first != t) continue;
-      for (int i = 0; i < n && root[out] == out; i++) {
-        int in = c->kernel->params.at[i]->access == ACCESS_IN && !taken[i] ? may_share(p, c, i) : -1;
-        if (in < 0 || p->buffers.at[in].last != t || p->buffers.at[in].bytes != p->buffers.at[out].bytes) continue;
-        root[out] = root[in];
-        taken[i] = true;
-      }
-    }
-  }
-  return root;
-}
-
-static void make_blocks(Plan *m) {
-  Program *p = m->p;
-  int *root = share_in_place(p, m->a);
-  m->block_of = NEW_N(m->a, int, p->buffers.n);
-  m->block = NEW_N(m->a, Piece, p->buffers.n);
-  for (int i = 0; i < p->buffers.n; i++) {
-    Buffer *b = &p->buffers.at[i];
-    m->block_of[i] = -1;
-    if (!in_workspace(b)) continue;
-    b->offset = 0;
-    b->stride = b->kind == BUF_SCRATCH ? ROUND_UP(b->bytes) : 0;
-    if (b->first < 0 || b->bytes == 0 || root[i] != i) continue;
-    int64_t bytes = b->kind == BUF_SCRATCH ? b->stride * p->max_threads : b->bytes;
-    m->block[m->n] = (Piece){.size = ROUND_UP(bytes), .exact = bytes, .first = b->first, .last = b->last};
-    m->block_of[i] = m->n++;
-  }
-  for (int i = 0; i < p->buffers.n; i++) {
-    if (root[i] == i) continue;
-    m->block_of[i] = m->block_of[root[i]];
-    Piece *b = &m->block[m->block_of[i]];
-    b->last = MAXI(b->last, p->buffers.at[i].last);
-  }
-}
-
-/* Fills live[] with the bytes of blocks alive at each call; gives the largest. */
-static int64_t live_set(const Plan *m, int64_t *live, bool exact) {
-  int calls = m->p->calls.n;
-  memset(live, 0, (size_t)(calls + 1) * sizeof *live);
-  for (int i = 0; i < m->n; i++) {
-    int64_t size = exact ? m->block[i].exact : m->block[i].size;
-    live[m->block[i].first] += size;
-    live[m->block[i].last + 1] -= size;
-  }
-  int64_t most = 0;
-  for (int t = 0; t < calls; t++) {
-    if (t) live[t] += live[t - 1];
-    most = MAXI(most, live[t]);
-  }
-  return most;
-}
-
-/* ---- 3. offsets ---- */
 
 typedef enum { ORDER_SIZE, ORDER_AREA, ORDER_BREADTH, ORDER_LIFETIME, ORDER_START, ORDER_COUNT } Order;
 typedef struct Key { double major, minor; int block; } Key;   /* larger first; then the order of blocks */
@@ -149,7 +41,7 @@ static int compare_keys(const void *a, const void *b) {
 }
 
 static Key key_of(const Plan *m, Order o, int i) {
-  const Piece *b = &m->block[i];
+  const Body *b = &m->block[i];
   double size = (double)b->size, length = b->last - b->first + 1;
   switch (o) {
   case ORDER_SIZE: return (Key){size, length, i};
@@ -175,20 +67,49 @@ static void sort_blocks(const Plan *m, Order o, int *order) {
   arena_release(m->a, mark);
 }
 
-static bool meet(const Piece *a, const Piece *b) { return a->first <= b->last && b->first <= a->last; }
+bool blocks_meet(const Body *a, const Body *b) {
+  if (a->last < b->first || b->last < a->first) return false;
+  for (int i = 0; i < a->n; i++)
+    for (int j = 0; j < b->n; j++)
+      if (a->piece[i].first <= b->piece[j].last && b->piece[j].first <= a->piece[i].last) return true;
+  return false;
+}
 
-/* Where b goes beside n blocks that live with it, given by offset: the lowest gap that fits, or the tightest. */
-static int64_t lowest_gap(const Plan *m, const Piece *b, const int *near, int n, bool tightest) {
+/* Adds where b may not lie because of o, to the list sorted by lo. Gives its new length. */
+static int add_taken(Plan *m, int n, const Body *b, const Body *o) {
+  for (int i = 0; i < b->n; i++) {
+    for (int j = 0; j < o->n; j++) {
+      const Piece *x = &b->piece[i], *y = &o->piece[j];
+      if (x->last < y->first || y->last < x->first) continue;
+      Taken t = {o->offset + y->at - x->at - x->size, o->offset + y->at + y->size - x->at};
+      if (t.hi <= 0) continue;
+      if (n == m->cap_taken) {
+        int cap = m->cap_taken ? 2 * m->cap_taken : 256;
+        m->taken = arena_grow(m->a, m->taken, (size_t)m->cap_taken * sizeof *m->taken, (size_t)cap * sizeof *m->taken);
+        m->cap_taken = cap;
+      }
+      int k = n++;
+      for (; k > 0 && m->taken[k - 1].lo > t.lo; k--) m->taken[k] = m->taken[k - 1];
+      m->taken[k] = t;
+    }
+  }
+  return n;
+}
+
+/* Where b goes beside n blocks that live with it: the lowest gap that fits, or the tightest. */
+static int64_t lowest_gap(Plan *m, const Body *b, const int *near, int n, bool tightest) {
   int64_t end = 0, at = -1, slack = INT64_MAX;
-  for (int i = 0; i < n; i++) {
-    const Piece *o = &m->block[near[i]];
-    int64_t gap = o->offset - end - b->size;
+  int taken = 0;
+  for (int i = 0; i < n; i++) taken = add_taken(m, taken, b, &m->block[near[i]]);
+  m->work += taken;
+  for (int i = 0; i < taken; i++) {
+    int64_t gap = m->taken[i].lo - end;
     if (gap >= 0 && gap < slack) {
       at = end;
       slack = gap;
       if (!tightest) break;
     }
-    end = MAXI(end, o->offset + o->size);
+    end = MAXI(end, ROUND_UP(m->taken[i].hi));
   }
   return at >= 0 ? at : end;
 }
@@ -197,10 +118,10 @@ static int64_t lowest_gap(const Plan *m, const Piece *b, const int *near, int n,
 static int64_t place(Plan *m, const int *order, bool tightest, int *placed, int *near, int64_t limit) {
   int64_t top = 0;
   for (int k = 0; k < m->n; k++) {
-    Piece *b = &m->block[order[k]];
+    Body *b = &m->block[order[k]];
     int n = 0, j = k;
     for (int i = 0; i < k; i++)
-      if (meet(b, &m->block[placed[i]])) near[n++] = placed[i];
+      if (blocks_meet(b, &m->block[placed[i]])) near[n++] = placed[i];
     b->offset = lowest_gap(m, b, near, n, tightest);
     top = MAXI(top, b->offset + b->size);
     if (top > limit) return top;
@@ -224,7 +145,6 @@ typedef struct Search {
   int *near;                /* scratch: placed neighbours of a block, by offset */
   int64_t *saved;           /* offsets to go back to */
   uint32_t random;
-  int64_t work;
 } Search;
 
 /* The lists of blocks that meet; false when they are too long to be worth it. */
@@ -237,6 +157,7 @@ static bool find_meetings(Search *s, int *by_start) {
     for (int i = 0; i < m->n; i++)
       for (int j = i + 1; j < m->n && m->block[by_start[j]].first <= m->block[by_start[i]].last; j++) {
         int a = by_start[i], b = by_start[j];
+        if (!blocks_meet(&m->block[a], &m->block[b])) continue;
         if (pass == 0) {
           s->start[a]++;
           s->start[b]++;
@@ -260,16 +181,16 @@ static int64_t place_from(Search *s, int from) {
   for (int k = 0; k < from; k++) top = MAXI(top, m->block[s->order[k]].offset + m->block[s->order[k]].size);
   for (int k = from; k < m->n; k++) {
     int x = s->order[k], n = 0;
-    Piece *b = &m->block[x];
+    Body *b = &m->block[x];
     for (int e = s->start[x]; e < s->start[x + 1]; e++) {
       int y = s->meets[e], i = n;
       if (s->rank[y] >= k) continue;
       for (; i > 0 && m->block[s->near[i - 1]].offset > m->block[y].offset; i--) s->near[i] = s->near[i - 1];
       s->near[i] = y;
       n++;
-      s->work += n - i;
+      m->work += n - i;
     }
-    s->work += 2 + s->start[x + 1] - s->start[x];
+    m->work += 2 + s->start[x + 1] - s->start[x];
     b->offset = lowest_gap(m, b, s->near, n, s->tightest);
     top = MAXI(top, b->offset + b->size);
   }
@@ -319,15 +240,15 @@ static int64_t improve(Search *s, int64_t top, int64_t bound, int64_t *best) {
   Plan *m = s->m;
   for (int k = 0; k < m->n; k++) s->rank[s->order[k]] = k;
   int64_t now = place_from(s, 0);
-  s->work = 0;
-  while (top > bound && s->work < SEARCH_WORK) {
+  m->work = 0;
+  while (top > bound && m->work < SEARCH_WORK) {
     int from, to = choose_move(s, &from);
-    s->work += m->n;
+    m->work += m->n;
     if (from == to) continue;
     keep(m, s->saved);
     move_block(s, from, to);
     int64_t next = place_from(s, MINI(from, to));
-    double slack = 0.02 * (double)bound * (1 - (double)s->work / SEARCH_WORK);
+    double slack = 0.02 * (double)bound * (1 - (double)m->work / SEARCH_WORK);
     if ((double)next > (double)now + MAXI(slack, 0)) {
       move_block(s, to, from);
       for (int i = 0; i < m->n; i++) m->block[i].offset = s->saved[i];
@@ -342,7 +263,21 @@ static int64_t improve(Search *s, int64_t top, int64_t bound, int64_t *best) {
   return top;
 }
 
-static int64_t choose_offsets(Plan *m, int64_t bound) {
+static void fill_live(Plan *m) {
+  m->live = NEW_N(m->a, int64_t, m->calls + 1);
+  for (int i = 0; i < m->n; i++) {
+    for (int j = 0; j < m->block[i].n; j++) {
+      const Piece *x = &m->block[i].piece[j];
+      m->live[x->first] += x->size;
+      m->live[x->last + 1] -= x->size;
+    }
+  }
+  for (int t = 1; t < m->calls; t++) m->live[t] += m->live[t - 1];
+}
+
+int64_t choose_offsets(Arena *arena, Body *block, int nblocks, int calls, int64_t bound) {
+  Plan plan = {.a = arena, .block = block, .n = nblocks, .calls = calls}, *m = &plan;
+  fill_live(m);
   int *order = NEW_N(m->a, int, m->n), *best_order = NEW_N(m->a, int, m->n), *placed = NEW_N(m->a, int, m->n),
       *near = NEW_N(m->a, int, m->n);
   int64_t *best = NEW_N(m->a, int64_t, m->n), top = INT64_MAX;
@@ -361,42 +296,4 @@ static int64_t choose_offsets(Plan *m, int64_t bound) {
   if (top > bound && find_meetings(&s, order)) top = improve(&s, top, bound, best);
   for (int i = 0; i < m->n; i++) m->block[i].offset = best[i];
   return top;
-}
-
-/* ---- 4. check ---- */
-
-static void check(const Plan *m, int64_t top) {
-  int *order = NEW_N(m->a, int, m->n);
-  sort_blocks(m, ORDER_START, order);
-  for (int i = 0; i < m->n; i++) {
-    const Piece *a = &m->block[order[i]];
-    if (a->offset < 0 || a->offset % ALIGNMENT || a->offset + a->size > top) broken(m->p, "a block is outside the workspace");
-    for (int j = i + 1; j < m->n && m->block[order[j]].first <= a->last; j++) {
-      const Piece *b = &m->block[order[j]];
-      if (a->offset < b->offset + b->size && b->offset < a->offset + a->size) broken(m->p, "two blocks overlap");
-    }
-  }
-}
-
-bool pass_memory(Program *p, Ctx *c) {
-  ArenaMark mark = arena_mark(p->arena);
-  Plan m = {.p = p, .a = p->arena};
-  live_ranges(p);
-  make_blocks(&m);
-  m.live = NEW_N(m.a, int64_t, p->calls.n + 1);
-  p->live_bytes = live_set(&m, m.live, true);
-  int64_t bound = live_set(&m, m.live, false);
-  p->workspace_bytes = m.n ? choose_offsets(&m, bound) : 0;
-  check(&m, p->workspace_bytes);
-  program_layout_weights(p);
-  for (int i = 0; i < p->buffers.n; i++)
-    if (m.block_of[i] >= 0) p->buffers.at[i].offset = m.block[m.block_of[i]].offset;
-  int shared = 0;
-  for (int i = 0; i < p->buffers.n; i++) shared += m.block_of[i] >= 0;
-  shared -= m.n;
-  arena_release(p->arena, mark);
-  pass_count(c, "memory", "buffers in place", shared);
-  pass_count(c, "memory", "workspace bytes", p->workspace_bytes);
-  pass_count(c, "memory", "live bytes", p->live_bytes);
-  return true;
 }
