@@ -1,7 +1,7 @@
 /* passes/memory/memory.h: what ordering the calls and planning the workspace share.
  *
  * Sections, one per file:  share.c (which operand's memory a result may take over) · order.c, order_search.c (calls in an order of small
- * peak) · plan.c (the pass: blocks, in-place reuse, check) · offsets.c (where blocks go)
+ * peak) · plan.c (the pass: blocks, in-place reuse, check) · offsets.c, offsets_exact.c (where blocks go)
  *
  * Both count memory by the segments of program_live.c: parts of one buffer live and die apart.
  */
@@ -76,5 +76,11 @@ typedef struct Body {
 /* Sets offsets; gives the bytes that takes. bound: what it takes at least. */
 int64_t choose_offsets(Arena *a, Body *block, int n, int calls, int64_t bound);
 bool blocks_meet(const Body *a, const Body *b);      /* some of their pieces live at the same time */
+
+/* ---- offsets_exact.c ---- */
+
+/* Places within `limit` bytes for the blocks that live where memory is short, spending at most `work` steps; offset -1 for the others. live:
+ * bytes by call. False: none were found. */
+bool exact_offsets(Arena *a, const Body *block, int n, int calls, const int64_t *live, int64_t limit, int64_t work, int64_t *offset);
 
 #endif

@@ -1,8 +1,9 @@
 /* offsets.c: places for blocks that live and die in an otherwise empty workspace, with as little of it as can be found.
  *
  * Several greedy orders (size, area, lifetime, start; the breadth of calls as in Pisarchyk and Lee, "Efficient Memory Management for Deep
- * Neural Net Inference", 2020), each block at the lowest gap that fits or the tightest; then the best order is improved by moving the block
- * that ends highest before others. The smallest workspace wins; the search ends early when it meets the lower bound.
+ * Neural Net Inference", 2020), each block at the lowest gap that fits or the tightest. Where none of them meets the lower bound, an exact
+ * search (offsets_exact.c) for as little as that, and little more; at last the best greedy order is improved by moving the block that ends
+ * highest before others. The smallest workspace wins.
  *
  * A block is pieces at fixed distances with lives of their own, so where it may go is found from intervals of offsets at which one of its
  * pieces would lie on a piece of a block already placed.
@@ -14,7 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SEARCH_WORK 40000000   /* steps the improvement may spend */
+#define SEARCH_WORK 20000000   /* steps the improvement may spend */
+#define EXACT_WORK 6000000     /* steps for each try of the exact search */
 #define PAIRS_MAX 4000000      /* of blocks that meet, above which there is none */
 
 /* Offsets strictly between lo and hi are taken. */
@@ -263,6 +265,46 @@ static int64_t improve(Search *s, int64_t top, int64_t bound, int64_t *best) {
   return top;
 }
 
+/* ---- exactly ---- */
+
+/* Some blocks have their places (offset >= 0); the others go into the gaps, large ones first. Gives the bytes needed. */
+static int64_t fill_gaps(Plan *m, const int64_t *offset, int *order, int *placed, int *near) {
+  int n = 0;
+  int64_t top = 0;
+  for (int pass = 0; pass < 2; pass++) {
+    sort_blocks(m, ORDER_SIZE, order);
+    for (int k = 0; k < m->n; k++) {
+      Body *b = &m->block[order[k]];
+      if ((offset[order[k]] < 0) != (pass == 1)) continue;
+      int nnear = 0;
+      for (int i = 0; i < n && pass; i++)
+        if (blocks_meet(b, &m->block[placed[i]])) near[nnear++] = placed[i];
+      b->offset = pass ? lowest_gap(m, b, near, nnear, true) : offset[order[k]];
+      top = MAXI(top, b->offset + b->size);
+      placed[n++] = order[k];
+    }
+  }
+  return top;
+}
+
+/* Tries to do with the lower bound, then with a little more; keeps what is better than `top`. */
+static int64_t place_exactly(Plan *m, int64_t top, int64_t bound, int64_t *best, int *order, int *placed, int *near) {
+  static const double slack[] = {0, 0.004, 0.01, 0.02, 0.04};
+  int64_t *offset = NEW_N(m->a, int64_t, m->n);
+  for (int i = 0; i < COUNTOF(slack); i++) {
+    int64_t limit = ROUND_UP(bound + (int64_t)(slack[i] * (double)bound));
+    if (limit >= top) break;
+    if (!exact_offsets(m->a, m->block, m->n, m->calls, m->live, limit, EXACT_WORK, offset)) continue;
+    int64_t t = fill_gaps(m, offset, order, placed, near);
+    if (t < top) {
+      top = t;
+      keep(m, best);
+    }
+    if (t <= limit) break;
+  }
+  return top;
+}
+
 static void fill_live(Plan *m) {
   m->live = NEW_N(m->a, int64_t, m->calls + 1);
   for (int i = 0; i < m->n; i++) {
@@ -292,6 +334,7 @@ int64_t choose_offsets(Arena *arena, Body *block, int nblocks, int calls, int64_
     memcpy(best_order, order, (size_t)m->n * sizeof *order);
     keep(m, best);
   }
+  if (top > bound) top = place_exactly(m, top, bound, best, order, placed, near);
   s.saved = NEW_N(m->a, int64_t, m->n);
   if (top > bound && find_meetings(&s, order)) top = improve(&s, top, bound, best);
   for (int i = 0; i < m->n; i++) m->block[i].offset = best[i];
