@@ -122,6 +122,9 @@ void conv_allow_in_place(Lower *l, const Node *n, const ConvShape *s) {
     for (int k = 0; k < n->nbody; k++)
       for (int j = 0; j < n->body[k].nargs; j++)
         if (n->body[k].arg[j].kind == ARG_IN && n->body[k].arg[j].i == i && n->body[k].arg[j].up) shifted = true;
-    if (!shifted) lower_allow_in_place(l, v, s->y);
+    if (shifted) continue;
+    lower_in(l, v);   /* the body loads it later; both must be parameters by now */
+    lower_out(l, s->y);
+    lower_allow_in_place(l, v, s->y);
   }
 }

@@ -5,10 +5,9 @@
  * kernels become one, which names them in the order of their first calls.
  *
  *   1. what calls touch and what they depend on: they read what was written, and write what nobody is to read any more
- *   2. the wanted order: as given (the model's), but calls that share a large weight come back to back, so that it is read from cache:
- *      the same layer of RetinaNet's heads on all levels, then the next layer
- *   3. the least peak (order_search.c), if it is smaller than that of the order given
- *   4. from the order found, the wanted one is approached call by call, as far as the peak allows: consumers stay near producers
+ *   2. the least peak (order_search.c), if it is smaller than that of the order given
+ *   3. from the order found, the one given is approached call by call, as far as the peak allows: it is the model's (and has convolutions
+ *      of the same weights back to back), and has consumers near producers
  *
  * The peak is never larger than in the order given, and that order stays where it is as good.
  */
@@ -17,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GROUP_BYTES (32 << 10)  /* of shared weights worth coming back to back for */
 #define REPAIR_WORK 40000000
 
 /* ---- 1. tasks ---- */
@@ -159,69 +157,7 @@ static Tasks tasks_of(const Program *p, Arena *a) {
   return k;
 }
 
-/* ---- 2. the wanted order ---- */
-
-/* The largest weight of a call, if it is large; else -1. */
-static int main_weight(const Program *p, int t) {
-  const Call *c = &p->calls.at[t];
-  int best = -1;
-  for (int j = 0; j < c->kernel->params.n; j++) {
-    const Buffer *b = &p->buffers.at[c->args[j].buffer];
-    if (b->kind != BUF_WEIGHT || b->bytes < GROUP_BYTES) continue;
-    if (best < 0 || b->bytes > p->buffers.at[best].bytes) best = c->args[j].buffer;
-  }
-  return best;
-}
-
-typedef struct Groups {
-  int *of;                 /* by call: the first call of its group */
-  int *next;               /* by call: the next of the group; -1 */
-} Groups;
-
-static Groups group_calls(const Program *p, Arena *a) {
-  Groups g = {NEW_N(a, int, p->calls.n), NEW_N(a, int, p->calls.n)};
-  int *last = NEW_N(a, int, p->buffers.n);
-  for (int i = 0; i < p->buffers.n; i++) last[i] = -1;
-  for (int t = 0; t < p->calls.n; t++) {
-    int w = main_weight(p, t);
-    g.next[t] = -1;
-    g.of[t] = t;
-    if (w < 0) continue;
-    if (last[w] >= 0) {
-      g.of[t] = g.of[last[w]];
-      g.next[last[w]] = t;
-    }
-    last[w] = t;
-  }
-  return g;
-}
-
-/* The order of Kahn's algorithm, the call or group that comes first in the program first; groups whose calls are all ready come as one.
- * Where groups wait for one another, the first ready call comes alone. */
-static void wanted_order(const Tasks *k, const Groups *g, int *order) {
-  int *wait = NEW_N(k->a, int, k->n), *missing = NEW_N(k->a, int, k->n), n = 0;
-  for (int t = 0; t < k->n; t++) {
-    wait[t] = k->pred_of[t + 1] - k->pred_of[t];
-    missing[g->of[t]] += wait[t] > 0;
-  }
-  while (n < k->n) {
-    int pick = -1;
-    for (int t = 0; t < k->n && pick < 0; t++)
-      if (wait[t] == 0 && missing[g->of[t]] == 0) pick = t;
-    bool whole = pick >= 0;
-    for (int t = 0; t < k->n && pick < 0; t++)
-      if (wait[t] == 0) pick = t;
-    for (int t = pick; t >= 0; t = whole ? g->next[t] : -1) {
-      if (wait[t]) continue;
-      order[n++] = t;
-      wait[t] = -1;
-      for (int i = k->succ_of[t]; i < k->succ_of[t + 1]; i++)
-        if (--wait[k->succ[i]] == 0) missing[g->of[k->succ[i]]]--;
-    }
-  }
-}
-
-/* ---- 4. approaching it ---- */
+/* ---- 3. back towards the order given ---- */
 
 /* Peak of order from position `from` on (where s stands), with the call at position `pick` done first; up to where that call was, behind
  * which all is as it was. */
@@ -252,16 +188,15 @@ static void restore(Sim *s, const Snapshot *x) {
   s->peak = x->peak;
 }
 
-/* order, whose peak is `peak`, becomes like `want` as far as the peak allows. */
-static void approach(const Tasks *k, Sim *s, int *order, const int *want, int64_t peak) {
+/* order, whose peak is `peak`, becomes like the one given (0, 1, 2, ...) as far as the peak allows. */
+static void approach(const Tasks *k, Sim *s, int *order, int64_t peak) {
   Snapshot start = {NEW_N(k->a, int, k->nsegs), NEW_N(k->a, int, k->n), 0, 0};
   int *at = NEW_N(k->a, int, k->n);   /* position in order */
   int64_t work = 0;
   for (int i = 0; i < k->n; i++) at[order[i]] = i;
   sim_reset(s);
   for (int i = 0; i < k->n; i++) {
-    for (int w = 0; w < k->n && work < REPAIR_WORK; w++) {
-      int t = want[w];
+    for (int t = 0; t < k->n && work < REPAIR_WORK; t++) {
       work++;
       if (s->wait[t]) continue;
       if (at[t] == i) break;
@@ -298,16 +233,14 @@ typedef struct Outcome { int64_t given, peak; bool proven; } Outcome;
 
 static Outcome choose_order(Program *p, const Tasks *k, int *order) {
   Outcome o = {.proven = true};
-  int *want = NEW_N(k->a, int, k->n), *best = NEW_N(k->a, int, k->n);
+  int *best = NEW_N(k->a, int, k->n);
   Sim s;
-  Groups g = group_calls(p, k->a);
   sim_start(&s, k);
   for (int t = 0; t < k->n; t++) order[t] = t;
   o.given = o.peak = order_peak(&s, order);
-  if (o.given > tasks_bound(k) && order_search(k, o.given, best, &o.peak, &o.proven)) memcpy(order, best, (size_t)k->n * sizeof *order);
-  wanted_order(k, &g, want);
-  if (order_peak(&s, want) <= o.peak) memcpy(order, want, (size_t)k->n * sizeof *order);
-  else approach(k, &s, order, want, o.peak);
+  if (o.given <= tasks_bound(k) || !order_search(k, o.given, best, &o.peak, &o.proven)) return o;
+  memcpy(order, best, (size_t)k->n * sizeof *order);
+  approach(k, &s, order, o.peak);
   if (order_peak(&s, order) > o.peak) memory_broken(p, "an order has a larger peak than it was found to have");
   return o;
 }

@@ -9,7 +9,7 @@
  *               begin with it: until where it stood, no more is alive than was (what it makes is there earlier, but what dies with it dies
  *               earlier too, and the more the later), and afterwards all is the same.
  *
- * Where there are too many states, a beam search over the same moves (the BEAM best sets of each size) gives an order that is good but not
+ * Where there are too many states, a beam search over the same moves (the best few sets of each size) gives an order that is good but not
  * proven. Work is counted, not timed, so the same program gets the same order.
  */
 #include "memory.h"
@@ -20,7 +20,7 @@
 #define SEARCH_WORK 60000000   /* steps, some nanoseconds each */
 #define BEAM_WORK 60000000
 #define STATES_MAX 100000
-#define BEAM 48
+#define BEAM 64
 
 /* ---- memory after some calls ---- */
 
@@ -123,6 +123,8 @@ typedef struct Search {
   int words;
   Sim sim;
   int64_t limit;           /* peaks must stay below */
+  int *ready;              /* scratch of expand */
+  struct Saved { int *left, *wait; int64_t live, peak; } parent;   /* the state being expanded */
   State *state;
   int n, cap;
   int *slot;               /* hash table of states by set; -1: free */
@@ -156,6 +158,19 @@ static void load(Search *s, const State *x) {
   s->sim.live = x->live;
   s->sim.peak = x->peak;
   s->work += k->n / 8 + k->nsegs / 8 + x->count * 8;
+  memcpy(s->parent.left, s->sim.left, (size_t)k->nsegs * sizeof(int));
+  memcpy(s->parent.wait, s->sim.wait, (size_t)k->n * sizeof(int));
+  s->parent.live = x->live;
+  s->parent.peak = x->peak;
+}
+
+/* Back to the state loaded last. */
+static void reload(Search *s) {
+  memcpy(s->sim.left, s->parent.left, (size_t)s->k->nsegs * sizeof(int));
+  memcpy(s->sim.wait, s->parent.wait, (size_t)s->k->n * sizeof(int));
+  s->sim.live = s->parent.live;
+  s->sim.peak = s->parent.peak;
+  s->work += s->k->n / 8 + s->k->nsegs / 8;
 }
 
 static void advance(Search *s, State *x, int t) {
@@ -186,11 +201,12 @@ static void close_state(Search *s, State *x) {
   }
 }
 
+/* x with t done; x is loaded. */
 static State child_of(Search *s, const State *x, int t) {
   State y = *x;
   y.set = NEW_N(s->a, uint64_t, s->words);
   memcpy(y.set, x->set, (size_t)s->words * sizeof *y.set);
-  load(s, x);
+  reload(s);
   advance(s, &y, t);
   close_state(s, &y);
   return y;
@@ -259,7 +275,7 @@ static bool current(const Search *s, int n) {
 static void expand(Search *s, int n) {
   State x = s->state[n];
   load(s, &x);
-  int *ready = NEW_N(s->a, int, s->k->n), nready = 0;
+  int *ready = s->ready, nready = 0;
   for (int t = 0; t < s->k->n; t++)
     if (s->sim.wait[t] == 0 && sim_try(&s->sim, t).during < s->limit) ready[nready++] = t;
   for (int i = 0; i < nready && s->n < s->cap; i++) {
@@ -292,49 +308,51 @@ static bool better(const State *a, const State *b) {
   return false;
 }
 
-/* Puts x among the (at most BEAM) best, sorted; of equal sets the better one stays. */
-static void beam_add(State *beam, int *n, const State *x, int words) {
-  for (int i = 0; i < *n; i++) {
-    if (memcmp(beam[i].set, x->set, (size_t)words * sizeof *x->set)) continue;
-    if (!better(x, &beam[i])) return;
-    memmove(&beam[i], &beam[i + 1], (size_t)(*n - i - 1) * sizeof *beam);
-    --*n;
+/* The best sets of one size, sorted. */
+typedef struct Level { State *at; int n; } Level;
+
+/* Puts x among the at most `width` best; of equal sets the better one stays. */
+static void level_add(Search *s, Level *l, const State *x, int width) {
+  if (!l->at) l->at = NEW_N(s->a, State, width + 1);
+  for (int i = 0; i < l->n; i++) {
+    if (memcmp(l->at[i].set, x->set, (size_t)s->words * sizeof *x->set)) continue;
+    if (!better(x, &l->at[i])) return;
+    memmove(&l->at[i], &l->at[i + 1], (size_t)(l->n - i - 1) * sizeof *l->at);
+    l->n--;
     break;
   }
-  int at = *n;
-  while (at > 0 && better(x, &beam[at - 1])) at--;
-  if (at >= BEAM) return;
-  if (*n == BEAM) --*n;
-  memmove(&beam[at + 1], &beam[at], (size_t)(*n - at) * sizeof *beam);
-  beam[at] = *x;
-  ++*n;
+  int at = l->n;
+  while (at > 0 && better(x, &l->at[at - 1])) at--;
+  if (at >= width) return;
+  if (l->n == width) l->n--;
+  memmove(&l->at[at + 1], &l->at[at], (size_t)(l->n - at) * sizeof *l->at);
+  l->at[at] = *x;
+  l->n++;
 }
 
 /* Sets are expanded by size; free calls make some skip sizes. */
-static bool beam_search(Search *s, State *out) {
+static bool beam_search(Search *s, int width, State *out) {
   int n = s->k->n;
-  State **level = NEW_N(s->a, State *, n + 1);
-  int *count = NEW_N(s->a, int, n + 1);
+  Level *level = NEW_N(s->a, Level, n + 1);
+  int *ready = NEW_N(s->a, int, n);
   State x = first_state(s);
-  level[x.count] = NEW_N(s->a, State, BEAM + 1);
-  beam_add(level[x.count], &count[x.count], &x, s->words);
+  level_add(s, &level[x.count], &x, width);
   s->work = 0;
-  for (int c = 0; c < n && s->work < BEAM_WORK; c++) {
-    for (int i = 0; i < count[c]; i++) {
-      load(s, &level[c][i]);
-      int *ready = NEW_N(s->a, int, n), nready = 0;
+  for (int c = 0; c < n; c++) {
+    for (int i = 0; i < level[c].n; i++) {
+      int nready = 0;
+      if (s->work > BEAM_WORK) return false;
+      load(s, &level[c].at[i]);
       for (int t = 0; t < n; t++)
         if (s->sim.wait[t] == 0 && sim_try(&s->sim, t).during < s->limit) ready[nready++] = t;
       for (int j = 0; j < nready; j++) {
-        State y = child_of(s, &level[c][i], ready[j]);
-        if (!level[y.count]) level[y.count] = NEW_N(s->a, State, BEAM + 1);
-        if (y.peak < s->limit) beam_add(level[y.count], &count[y.count], &y, s->words);
+        State y = child_of(s, &level[c].at[i], ready[j]);
+        if (y.peak < s->limit) level_add(s, &level[y.count], &y, width);
       }
     }
   }
-  if (!count[n]) return false;
-  *out = level[n][0];
-  return true;
+  if (level[n].n) *out = level[n].at[0];
+  return level[n].n > 0;
 }
 
 /* ---- entry ---- */
@@ -344,14 +362,17 @@ bool order_search(const Tasks *k, int64_t limit, int *order, int64_t *peak, bool
   Search s = {.k = k, .a = a, .words = (k->n + 63) / 64, .limit = limit, .cap = STATES_MAX, .nslots = 1};
   while (s.nslots < 2 * STATES_MAX) s.nslots *= 2;
   sim_start(&s.sim, k);
+  s.parent.left = NEW_N(a, int, k->nsegs);
+  s.parent.wait = NEW_N(a, int, k->n);
   s.state = NEW_N(a, State, s.cap);
+  s.ready = NEW_N(a, int, k->n);
   s.heap = NEW_N(a, int, s.cap);
   s.slot = NEW_N(a, int, s.nslots);
   for (int i = 0; i < s.nslots; i++) s.slot[i] = -1;
   State best;
   bool gave_up = false, found = best_first(&s, &best, &gave_up);
   *proven = !gave_up;
-  if (gave_up) found = beam_search(&s, &best);
+  for (int width = BEAM; gave_up && !found && width > 0; width /= 4) found = beam_search(&s, width, &best);
   if (!found) return false;
   int i = k->n;
   for (const Done *d = best.last; d; d = d->before) order[--i] = d->call;

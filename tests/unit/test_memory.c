@@ -1,4 +1,4 @@
-/* The memory plan: passes/memory.c. Programs are made by hand: kernels without statements, calls that read and write buffers. */
+/* The memory plan: passes/memory. Programs are made by hand: kernels without statements, calls that read and write buffers. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -130,6 +130,64 @@ static void parts(void **state) {
   arena_free(t.a);
 }
 
+static int part(Plan *t, int of, int64_t at, int64_t bytes) { return program_add_part(t->p, of, at, bytes, NULL); }
+
+/* The operands of a concatenation are made in their places; each place is free until then, and what is read last is needed longest. */
+static void within(void **state) {
+  (void)state;
+  Plan t = plan_new(1);
+  int w = buffer(&t, BUF_ARENA, 4096), a = part(&t, w, 0, 1024), b = part(&t, w, 1024, 3072), x = buffer(&t, BUF_ARENA, 3072),
+      c = part(&t, b, 2048, 1024), y = buffer(&t, BUF_OUTPUT, 64), z = buffer(&t, BUF_ARENA, 3072);
+  assert_int_equal(at(&t, c)->whole, w);
+  assert_int_equal(at(&t, c)->at, 3072);
+  CALL(&t, {a, ACCESS_OUT, false, 0});
+  CALL(&t, {x, ACCESS_OUT, false, 0});                                  /* may lie where b will */
+  CALL(&t, {x, ACCESS_IN, false, 0}, {y, ACCESS_OUT, false, 0});
+  CALL(&t, {b, ACCESS_OUT, false, 0});
+  CALL(&t, {w, ACCESS_IN, false, 0}, {y, ACCESS_OUT, false, 0});
+  CALL(&t, {z, ACCESS_OUT, false, 0});                                  /* may lie beside c */
+  CALL(&t, {z, ACCESS_IN, false, 0}, {c, ACCESS_IN, false, 0}, {y, ACCESS_OUT, false, 0});
+  pass_memory(t.p, &t.c);
+  assert_int_equal(t.p->live_bytes, 4096);
+  assert_int_equal(t.p->workspace_bytes, 4096);
+  assert_int_equal(at(&t, b)->offset, at(&t, w)->offset + 1024);
+  assert_int_equal(at(&t, c)->offset, at(&t, w)->offset + 3072);
+  assert_false(overlap(&t, a, x));
+  assert_true(overlap(&t, b, x));
+  assert_false(overlap(&t, c, z));
+  assert_int_equal(at(&t, a)->first, 0);
+  assert_int_equal(at(&t, a)->last, 4);
+  assert_int_equal(at(&t, c)->first, 3);
+  assert_int_equal(at(&t, c)->last, 6);
+  arena_free(t.a);
+}
+
+/* A result takes an operand's memory although one of them is part of another buffer; not if both are, or at an odd distance. */
+static void within_in_place(void **state) {
+  (void)state;
+  Plan t = plan_new(1);
+  int w = buffer(&t, BUF_ARENA, 2048), a = part(&t, w, 0, 1024), b = part(&t, w, 1024, 1024), x = buffer(&t, BUF_ARENA, 1024),
+      v = buffer(&t, BUF_ARENA, 2080), d = part(&t, v, 0, 1024), e = part(&t, v, 1024, 1024), f = part(&t, v, 2048, 32),
+      g = buffer(&t, BUF_ARENA, 1024), u = buffer(&t, BUF_ARENA, 64), o = part(&t, u, 16, 32), q = buffer(&t, BUF_ARENA, 32),
+      y = buffer(&t, BUF_OUTPUT, 64);
+  CALL(&t, {x, ACCESS_OUT, false, 0});
+  CALL(&t, {a, ACCESS_OUT, false, 0});
+  CALL(&t, {x, ACCESS_IN, true, 0}, {b, ACCESS_OUT, true, 0});          /* x lies where b does */
+  CALL(&t, {a, ACCESS_IN, true, 0}, {d, ACCESS_OUT, true, 0});          /* two parts */
+  CALL(&t, {b, ACCESS_IN, false, 0}, {e, ACCESS_OUT, false, 0});
+  CALL(&t, {e, ACCESS_IN, true, 0}, {g, ACCESS_OUT, true, 0});
+  CALL(&t, {f, ACCESS_OUT, false, 0}, {u, ACCESS_OUT, false, 0});
+  CALL(&t, {o, ACCESS_IN, true, 0}, {q, ACCESS_OUT, true, 0});          /* would not be aligned */
+  CALL(&t, {v, ACCESS_IN, false, 0}, {g, ACCESS_IN, false, 0}, {q, ACCESS_IN, false, 0}, {y, ACCESS_OUT, false, 0});
+  pass_memory(t.p, &t.c);
+  assert_int_equal(at(&t, x)->offset, at(&t, b)->offset);
+  assert_false(overlap(&t, a, d));
+  assert_false(overlap(&t, o, q));
+  assert_false(overlap(&t, e, g));   /* v is read as a whole later */
+  assert_int_equal(t.p->live_bytes, 2080 + 1024 + 64);
+  arena_free(t.a);
+}
+
 static void scratch(void **state) {
   (void)state;
   Plan t = plan_new(3);
@@ -239,7 +297,8 @@ static void thousands(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(chain),   cmocka_unit_test(in_place), cmocka_unit_test(not_in_place),     cmocka_unit_test(parts),
-      cmocka_unit_test(scratch), cmocka_unit_test(nothing),  cmocka_unit_test(random_lifetimes), cmocka_unit_test(thousands),
+      cmocka_unit_test(within),  cmocka_unit_test(within_in_place), cmocka_unit_test(scratch), cmocka_unit_test(nothing),
+      cmocka_unit_test(random_lifetimes), cmocka_unit_test(thousands),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
