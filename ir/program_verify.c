@@ -216,14 +216,17 @@ static bool fits(Check *c, int i) {
   const Program *p = c->p;
   const Buffer *b = &p->buffers.at[i];
   bool scratch = b->kind == BUF_SCRATCH;
-  int first = INT32_MAX, last = -1;
+  if (b->first < 0 || b->last < b->first || b->last >= MAXI(1, p->calls.n))
+    return fail(c, "b%d lives from call %d to %d", i, b->first, b->last);
   for (int k = c->s.lo[i]; k < c->s.hi[i]; k++) {
-    const Segment *s = &c->s.at[k];
-    if (s->first < 0) continue;
-    first = MINI(first, s->first);
-    last = MAXI(last, s->last);
+    Segment *s = &c->s.at[k];
+    if (s->first >= 0 && (s->first < b->first || s->last > b->last))
+      return fail(c, "b%d is used from call %d to %d, but lives from %d to %d", i, s->first, s->last, b->first, b->last);
+    /* What is said to live longer does. */
+    if (c->s.hi[i] - c->s.lo[i] > 1 || b->part || s->first < 0) continue;
+    s->first = b->first;
+    s->last = b->last;
   }
-  if (b->first != first || b->last != last) return fail(c, "b%d lives from call %d to %d, not %d to %d", i, first, last, b->first, b->last);
   if (scratch && (b->stride < b->bytes || b->stride > SIZE_MAX_BYTES / MAXI(1, p->max_threads)))
     return fail(c, "the threads' parts of b%d overlap", i);
   if (b->part && b->offset != p->buffers.at[b->whole].offset + b->at) return fail(c, "b%d is not in its place in b%d", i, b->whole);

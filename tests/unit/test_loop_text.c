@@ -360,8 +360,8 @@ static void program_rules(void **state) {
   refuse_program("scratch 64", "scratch 65", "65 bytes of scratch");
   refuse_program("call k0(b0, b2, b3, b4) \"Mul\" from \"mul_1\", \"mul_2\"\n", "", "reads b3, which nothing wrote");
   refuse_program("call k1(b5, b1)\n", "", "nothing writes output 0");
-  refuse_program("call k1(b5, b1)", "call k1(b0, b1)\ncall k1(b5, b1)", "b5 lives from call");
-  refuse_program("live 0..1", "live 0..2", "b3 lives from call 0 to 1, not 0 to 2");
+  refuse_program("call k1(b5, b1)", "call k1(b0, b1)\ncall k1(b5, b1)", "b5 is used from call 1 to 3, but lives from 1 to 2");
+  refuse_program("live 0..1", "live 0..2", "b3 and b5 share memory");
   refuse_program("in alias", "in", "b3 and b5 share memory");
   refuse_program("k0(b0, b2, b3, b4)", "k0(b3, b2, b3, b4)", "y and x are both in b3");
   refuse_program("offset 64 stride", "offset 32 stride", "not aligned");
