@@ -16,7 +16,7 @@
  * A sum of 1x1 convolutions (ConvSum) accumulates one source after the other in the same registers: each reads its own image with its own
  * strides and has weights of its own, in panels of the same width.
  *
- * The range runs over images, strips, and (when the image has too few strips to share out) groups of panels.
+ * The range runs over groups of panels, images and strips: conv_split.
  */
 #include "../passes.h"
 #include "conv_plan.h"
@@ -32,7 +32,7 @@ typedef struct Plan {
   ConvTile tile;
   bool copy, flat;          /* flat: rows joined, s.oh == 1 */
   int64_t strip;            /* output rows (flat: pixels) per strip */
-  int64_t strips, groups;   /* range = n * strips * groups */
+  int64_t strips, groups;   /* range = groups * n * strips */
   int64_t panels, rest;     /* full panels, and vectors in the narrow last one (0: none) */
   int64_t panels_per_group;
   int64_t blocks;           /* channel blocks of the input */
@@ -184,28 +184,40 @@ static int shared_vecs(Lower *l, const Node *n) {
   return best;
 }
 
+/* Rows and columns of input that `strip` output rows (flat: pixels) read. */
+static void strip_input(const Plan *p, int64_t strip, int64_t *rows, int64_t *cols) {
+  const ConvShape *s = &p->s;
+  *rows = p->flat ? 1 : (strip - 1) * s->sh + (s->kh - 1) * s->dh + 1;
+  *cols = p->flat ? strip : (s->ow - 1) * s->sw + (s->kw - 1) * s->dw + 1;
+}
+
 /* blocks: channel blocks of an image like the first source's that hold as much as all sources. */
 static void plan_strips(Lower *l, Plan *p, int64_t blocks) {
   const ConvShape *s = &p->s;
   int64_t budget = (l->t->l2 ? l->t->l2 : 256 << 10) / 2 / 4;   /* floats of input a strip may occupy */
-  int64_t along = p->flat ? s->ow : s->oh, unit = p->flat ? p->tile.cols : p->tile.rows;
-  int64_t strip = along;
-  for (;;) {
-    int64_t rows = p->flat ? 1 : (strip - 1) * s->sh + (s->kh - 1) * s->dh + 1;
-    int64_t cols = p->flat ? strip : (s->ow - 1) * s->sw + (s->kw - 1) * s->dw + 1;
-    if (blocks * rows * cols * s->block <= budget || strip <= unit) break;
-    strip = div_up(strip, 2);
+  int64_t along = p->flat ? s->ow : s->oh, unit = p->flat ? p->tile.cols : p->tile.rows, rows, cols;
+  ConvWork w = {.images = s->n, .units = div_up(along, unit), .unit = unit, .panels = p->panels + (p->rest != 0)};
+  for (w.most = w.units; w.most > 1; w.most = div_up(w.most, 2)) {
+    strip_input(p, w.most * unit, &rows, &cols);
+    if (blocks * rows * cols * s->block <= budget) break;
   }
-  int64_t wanted = l->p->max_threads > 1 ? 4 * l->p->max_threads : 1;
-  strip = MINI(strip, MAXI(unit, div_up(along, div_up(wanted, s->n))));
-  p->strip = div_up(strip, unit) * unit;
-  p->strips = div_up(along, p->strip);
-  int64_t total = p->panels + (p->rest != 0);
-  p->groups = MAXI(1, MINI(total, wanted / (s->n * p->strips)));
-  p->panels_per_group = div_up(total, p->groups);
-  p->groups = div_up(total, p->panels_per_group);
-  p->src_rows = p->copy ? (p->strip - 1) * s->sh + (s->kh - 1) * s->dh + 1 : s->h;
-  p->src_cols = p->copy ? (s->ow - 1) * s->sw + (s->kw - 1) * s->dw + 1 : s->iw;
+  double steps = (double)((p->panel_blocks + blocks - p->blocks) * s->block * s->kh * s->kw), tiles = (double)div_up(s->ow, p->tile.cols);
+  w.unit_cycles = steps * conv_tile_cycles(p->tile.rows * p->tile.cols, p->tile.vecs) * (p->flat ? 1 : tiles);
+  w.panel_bytes = steps * p->tile.vecs * l->t->lanes * 4;
+  if (p->copy) {
+    strip_input(p, unit, &rows, &cols);
+    double row = (double)(p->blocks * cols * s->block) / l->t->lanes;   /* vectors: a load and a store each, often from L3 */
+    w.input_cycles = 2 * row * (double)(unit * s->sh);
+    w.halo = (double)(rows - unit * s->sh) / (double)(unit * s->sh);
+  }
+  ConvSplit cut = conv_split(l->p->max_threads, &w);
+  p->strip = cut.strip;
+  p->strips = cut.strips;
+  p->panels_per_group = cut.group_panels;
+  p->groups = cut.groups;
+  strip_input(p, p->strip, &rows, &cols);
+  p->src_rows = p->copy ? rows : s->h;
+  p->src_cols = p->copy ? cols : s->iw;
   /* Channel blocks a multiple of 4 KB apart would fall into the same cache sets. */
   if (p->copy && p->src_rows * p->src_cols * s->block * 4 % 4096 == 0) p->src_cols++;
 }
@@ -644,7 +656,7 @@ void conv_direct_emit(Lower *l, const Node *n, const ConvShape *shape, int sourc
   const Plan *p = &e.p;
   e.b = lower_open(l, n, "%s", describe(&e, &given, what));
   Build *b = e.b;
-  Expr *r = lower_range(l, "r", given.n * p->strips * p->groups);
+  Expr *r = lower_range(l, "r", p->groups * given.n * p->strips);
   e.x = lower_in(l, given.x);
   e.affine = conv_affine(l, &given);
   if (p->flat) {
@@ -656,8 +668,9 @@ void conv_direct_emit(Lower *l, const Node *n, const ConvShape *shape, int sourc
   int64_t slots = p->tile.vecs * p->tile.rows * e.turn_cols;
   if (whole_image(&given) && turn_pays(l, n) && slots * l->t->lanes * 4 <= TURN_MOST) e.turn = turn_open(l, n, slots);
   if (given.gate) e.gated = lower_scratch(l, "gw", DT_F32, p->blocks * given.block * given.kh * given.kw * p->tile.vecs * l->t->lanes * 4);
-  Expr *group = p->groups == 1 ? x_idx(b, 0) : s_let(b, "kg", x_remi(b, r, p->groups));
-  Expr *rest = p->groups == 1 ? r : s_let(b, "rs", x_divi(b, r, p->groups));
+  int64_t pieces = given.n * p->strips;
+  Expr *group = p->groups == 1 ? x_idx(b, 0) : s_let(b, "kg", x_divi(b, r, pieces));
+  Expr *rest = p->groups == 1 ? r : s_let(b, "rs", x_remi(b, r, pieces));
   e.img = given.n == 1 ? x_idx(b, 0) : s_let(b, "img", x_divi(b, rest, p->strips));
   Expr *strip = given.n == 1 ? rest : x_remi(b, rest, p->strips);
   e.y0 = p->strips == 1 ? x_idx(b, 0) : s_let(b, p->flat ? "x0" : "y0", x_muli(b, strip, p->strip));

@@ -128,3 +128,30 @@ void conv_allow_in_place(Lower *l, const Node *n, const ConvShape *s) {
     lower_allow_in_place(l, v, s->y);
   }
 }
+
+static int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* Cycles of the thread that has most to do. Weights come from memory once per thread, at some ten bytes a cycle, half of it hidden. */
+static double split_cycles(int threads, const ConvWork *w, int64_t strip, int64_t strips, int64_t group_panels, int64_t groups) {
+  int64_t pieces = div_up(groups * w->images * strips, threads), own_groups = MINI(groups, div_up(pieces, w->images * strips));
+  double input = w->input_cycles * ((double)strip + (strips > 1 ? w->halo : 0));
+  return (double)pieces * (input + (double)(strip * group_panels) * w->unit_cycles) + (double)(own_groups * group_panels) * w->panel_bytes / 20;
+}
+
+ConvSplit conv_split(int threads, const ConvWork *w) {
+  int64_t least = div_up(w->units, MAXI(w->most, 1));
+  ConvSplit best = {0};
+  double best_cycles = 0;
+  for (int64_t g = 1; g <= (threads > 1 ? MINI(w->panels, 4 * threads) : 1); g++) {
+    int64_t group_panels = div_up(w->panels, g), groups = div_up(w->panels, group_panels);
+    for (int64_t s = least; s <= w->units && (s == least || g * s * w->images <= 4 * threads); s++) {
+      int64_t strip = div_up(w->units, s), strips = div_up(w->units, strip);
+      double cycles = split_cycles(threads, w, strip, strips, group_panels, groups);
+      /* More pieces must be worth something. */
+      if (best_cycles != 0 && cycles >= 0.99 * best_cycles) continue;
+      best_cycles = cycles;
+      best = (ConvSplit){strip * w->unit, strips, group_panels, groups};
+    }
+  }
+  return best;
+}

@@ -45,6 +45,23 @@ const float *conv_pack_scale(const ConvShape *s, int64_t first);
 /* Marks residual operands of the body whose memory the result may take over. */
 void conv_allow_in_place(Lower *l, const Node *n, const ConvShape *s);
 
+/* How a kernel's range is cut: every strip of output pixels with every group of panels of output channels. */
+typedef struct ConvSplit { int64_t strip, strips, group_panels, groups; } ConvSplit;
+
+typedef struct ConvWork {
+  int64_t images, units, unit;   /* units: register tiles along the direction that is cut, each `unit` pixels (or tiles) */
+  int64_t most;                  /* units whose input fits the cache */
+  int64_t panels;
+  double unit_cycles;            /* one panel of one unit */
+  double input_cycles;           /* preparing a unit's input, which every group does again */
+  double halo;                   /* units of input that neighbouring strips both prepare */
+  double panel_bytes;            /* of weights */
+} ConvWork;
+
+/* The cut with which the slowest of the threads is done first. The range runs over groups, images and strips, the last fastest: threads,
+ * which get equal consecutive parts of it, then share out the weights where there are groups. */
+ConvSplit conv_split(int threads, const ConvWork *w);
+
 bool conv_direct(Lower *l, const Node *n);      /* conv_direct.c: any dense or grouped one */
 /* The kernel of a convolution, or the sum of several 1x1 ones without padding, that conv_source or another schedule has put into numbers;
  * `what` begins its name. */

@@ -13,7 +13,7 @@
  *
  * Of a grouped convolution, whose groups are whole channel blocks, each panel's products are over the channels of its group only.
  *
- * The range runs over images, strips, and (when an image has too few strips to share out) groups of output channels.
+ * The range runs over groups of output channels, images and strips: conv_split.
  */
 #include "conv_plan.h"
 #include "turn.h"
@@ -26,7 +26,8 @@
 
 /* Floats by which weights are asked for ahead of their use: 16 KB, some microseconds of products. */
 #define AHEAD 4096
-#define LINE 16   /* floats in a cache line */
+#define LINE 16         /* floats in a cache line */
+#define MOST_TILES 56   /* in a strip */
 
 typedef struct Plan {
   Winograd f;
@@ -38,6 +39,7 @@ typedef struct Plan {
   int64_t groups, group_panels; /* panels (the last one included) per range iteration */
   int64_t slot;                 /* floats */
   bool far_weights;             /* transformed weights do not fit into L2 */
+  double tile_input, tile_output;   /* cycles: a tile's input transform; its inverse transform, per output vector */
   double cycles;
 } Plan;
 
@@ -184,32 +186,32 @@ static bool make_plan(const Lower *l, const ConvShape *s, int m, int only, Plan 
   if (best == 0) return false;
   p->panels = p->vectors / p->tile.vecs;
   p->rest = p->vectors % p->tile.vecs;
-  double in = (double)(p->tiles * p->blocks) * (2 * t * bt_ops(m) + 4.0 * t * t) / 2;
-  double out = (double)(p->tiles * p->vectors) * ((t + m) * at_ops(m) + 3.0 * t * t + 2.0 * m * m) / 2;
-  /* Transformed weights are streamed once per strip, at about 16 bytes a cycle beside the products. */
-  double stream = (double)(t * t * cg * p->vectors * l->t->lanes) * 4 / 16 * 0.25;
-  p->cycles = t * t * (double)cg * best + in + out + stream;
+  p->tile_input = (double)p->blocks * (2 * t * bt_ops(m) + 4.0 * t * t) / 2;
+  p->tile_output = ((t + m) * at_ops(m) + 3.0 * t * t + 2.0 * m * m) / 2;
+  double transforms = (double)p->tiles * (p->tile_input + (double)p->vectors * p->tile_output);
+  /* Transformed weights come from memory, at some nine bytes a cycle, beside the first strip's products. */
+  double products = t * t * (double)cg * best, first = products * MINI(1.0, 16.0 / (double)p->tiles);
+  double stream = MAXI(0.0, (double)(t * t * cg * p->vectors * l->t->lanes) * 4 / 9 - first);
+  p->cycles = products + transforms + stream;
   return true;
 }
 
 static void plan_strips(const Lower *l, const ConvShape *s, Plan *p) {
-  int64_t channels = MAXI(p->blocks * s->block, p->vectors * l->t->lanes), positions = p->f.t * p->f.t;
+  int64_t channels = MAXI(p->blocks * s->block, p->vectors * l->t->lanes), positions = p->f.t * p->f.t, unit = p->tile.cols, cg = s->c / s->group;
   int64_t budget = MAXI(l->t->l2, 256 << 10) / 4;   /* floats */
-  int64_t unit = p->tile.cols, most = div_up(p->tiles, unit) * unit;
-  p->strip = unit;
-  while (p->strip + unit <= most && p->strip + unit <= 56 && (positions + 1) * (p->strip + unit) * channels <= budget) p->strip += unit;
-  int64_t wanted = l->p->max_threads > 1 ? 4 * l->p->max_threads : 1;
-  int64_t share = div_up(div_up(p->tiles, div_up(wanted, s->n)), unit) * unit;
-  p->strip = MAXI(unit, MINI(p->strip, share));
-  p->strips = div_up(p->tiles, p->strip);
-  int64_t total = p->panels + (p->rest != 0);
-  /* Every group transforms the input again: no more groups than it takes to give each thread something. */
-  int64_t groups = l->p->max_threads > 1 ? MAXI(1, MINI(total, l->p->max_threads / (s->n * p->strips))) : 1;
-  p->group_panels = div_up(total, groups);
-  p->groups = div_up(total, p->group_panels);
+  ConvWork w = {.images = s->n, .units = div_up(p->tiles, unit), .unit = unit, .panels = p->panels + (p->rest != 0)};
+  w.most = MAXI(1, MINI(MOST_TILES / unit, budget / ((positions + 1) * channels * unit)));
+  w.input_cycles = p->tile_input * (double)unit;
+  w.unit_cycles = (double)(positions * cg) * conv_tile_cycles(p->tile.cols, p->tile.vecs) + p->tile_output * (double)(unit * p->tile.vecs);
+  w.panel_bytes = (double)(positions * cg * p->tile.vecs * l->t->lanes * 4);
+  ConvSplit cut = conv_split(l->p->max_threads, &w);
+  p->strip = cut.strip;
+  p->strips = cut.strips;
+  p->group_panels = cut.group_panels;
+  p->groups = cut.groups;
   int64_t lines = div_up(p->strip * MAXI(p->blocks * s->block, MINI(p->vectors, p->group_panels * p->tile.vecs) * l->t->lanes), LINE);
   p->slot = (lines | 1) * LINE;
-  p->far_weights = positions * s->c * p->vectors * l->t->lanes * 4 > l->t->l2;
+  p->far_weights = positions * cg * p->vectors * l->t->lanes * 4 > l->t->l2;
 }
 
 /* ---- 1. input ---- */
@@ -567,15 +569,16 @@ bool conv_winograd(Lower *l, const Node *n) {
   e.b = lower_open(l, n, "conv3x3 winograd F(%d,3)%s %lld->%lld, %lldx%lld, tile %dx%d", p->f.m, groups, (long long)s->c, (long long)s->k, (long long)s->oh,
                    (long long)s->ow, p->tile.cols, p->tile.vecs * lanes);
   Build *b = e.b;
-  Expr *r = lower_range(l, "r", s->n * p->strips * p->groups);
+  Expr *r = lower_range(l, "r", p->groups * s->n * p->strips);
   e.x = lower_in(l, s->x);
   e.affine = conv_affine(l, s);
   conv_allow_in_place(l, n, s);
   e.vm = lower_scratch(l, "vm", DT_F32, (p->f.t * p->f.t + 1) * p->slot * 4);
   e.tmp = lower_scratch(l, "t", DT_F32, (int64_t)p->f.t * p->f.t * lanes * 4);
   if (turn_pays(l, n)) e.turn = turn_open(l, n, p->f.m * p->strip * p->f.m);
-  e.group = p->groups == 1 ? x_idx(b, 0) : s_let(b, "kg", x_remi(b, r, p->groups));
-  Expr *rest = p->groups == 1 ? r : s_let(b, "rs", x_divi(b, r, p->groups));
+  int64_t pieces = s->n * p->strips;
+  e.group = p->groups == 1 ? x_idx(b, 0) : s_let(b, "kg", x_divi(b, r, pieces));
+  Expr *rest = p->groups == 1 ? r : s_let(b, "rs", x_remi(b, r, pieces));
   e.img = s->n == 1 ? x_idx(b, 0) : s_let(b, "img", x_divi(b, rest, p->strips));
   e.first = p->strips == 1 ? x_idx(b, 0) : s_let(b, "first", x_muli(b, s->n == 1 ? rest : x_remi(b, rest, p->strips), p->strip));
   e.count = p->strips == 1 ? x_idx(b, p->tiles) : s_let(b, "tiles", x_bin(b, X_MIN, x_idx(b, p->strip), x_sub(b, x_idx(b, p->tiles), e.first)));
