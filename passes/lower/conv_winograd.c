@@ -161,6 +161,9 @@ static void emit_at(Build *b, const Winograd *f, Expr *const *v, Expr **y) {
 static double bt_ops(int m) { return m == 2 ? 4 : m == 4 ? 13 : m == 5 ? 21 : 26; }
 static double at_ops(int m) { return m == 2 ? 4 : m == 4 ? 10 : m == 5 ? 15 : 18; }
 
+/* Of a register tile; the weights it reads have come from far. */
+static double step_cycles(int cols, int vecs) { return conv_tile_cycles(cols, vecs) + 0.15 * vecs; }
+
 /* False if this tile size, with panels of `only` vectors (0: any), cannot be used; else the plan with its estimated cycles for one image. */
 static bool make_plan(const Lower *l, const ConvShape *s, int m, int only, Plan *p) {
   *p = (Plan){0};
@@ -179,7 +182,7 @@ static bool make_plan(const Lower *l, const ConvShape *s, int m, int only, Plan 
     int most = (int)MINI(p->tiles, MINI(conv_tile_pixels(l->t, vecs), MAX_MR));
     for (int cols = most; cols >= 1 && cols * 2 >= most; cols--) {
       double cost = (double)div_up(p->tiles, cols) *
-                    ((double)(p->vectors / vecs) * conv_tile_cycles(cols, vecs) + (p->vectors % vecs ? conv_tile_cycles(cols, (int)(p->vectors % vecs)) : 0));
+                    ((double)(p->vectors / vecs) * step_cycles(cols, vecs) + (p->vectors % vecs ? step_cycles(cols, (int)(p->vectors % vecs)) : 0));
       if (best == 0 || cost < best) best = cost, p->tile = (ConvTile){1, cols, vecs};
     }
   }
