@@ -1,13 +1,18 @@
 /* pool.c: a thread pool for the parallel ranges of kernels.
  *
  * An inference is some hundred short parallel ranges in a row, so the hand-over is what counts: workers watch a counter for some
- * tens of microseconds after each job and sleep on a condition variable only when nothing comes. The partition is static, so the
- * same thread touches the same rows from one range to the next, and results do not depend on timing.
+ * tens of microseconds after each job and sleep on a condition variable only when nothing comes. Every thread has a share of the range,
+ * the same from one range to the next, so it touches the same rows. A share is cut into pieces, and who is done with his own takes of the
+ * others': a thread that has lost its core to another program holds up nobody but for the piece it is in, and if it has not begun, the
+ * others do all the work. What a piece is does not depend on who takes it, and so results do not either.
  *
- * Protocol. The caller fills in the job, sets `pending` and increments `job`; a worker that sees a new `job` runs its share and
- * decrements `pending`; the caller returns at zero. A sleeper announces itself before it looks one last time, and the other side looks
- * for sleepers after it has changed the value: with sequentially consistent operations one of the two sees the other, and the
- * signal, sent under the mutex, cannot fall between a sleeper's last look and its wait.
+ * Protocol. A cursor per share says which piece is next, together with the number of the job, so that a thread that comes late cannot
+ * take a piece of a job it has not read. The caller closes all cursors under the new number, writes the job, opens the cursors, and
+ * increments `job`; it returns when no piece is `pending`. A piece that was taken belongs to the job as it was read: until it is done the
+ * caller cannot begin another, and if it had begun one before the job was read, taking would have failed.
+ * A sleeper announces itself before it looks one last time, and the other side looks for sleepers after it has changed the value: with
+ * sequentially consistent operations one of the two sees the other, and the signal, sent under the mutex, cannot fall between a sleeper's
+ * last look and its wait.
  * Workers watch only when every thread can have a core of its own; otherwise watching would take the core from the one being watched.
  */
 #define _GNU_SOURCE
@@ -20,6 +25,8 @@
 
 #define SPIN_NS 40000
 #define SPIN_LOOPS 64  /* between looks at the clock */
+#define PIECES 4       /* at most, of a share */
+#define CLOSED 0xffffffffu
 
 typedef struct {
   Pool *pool;
@@ -27,12 +34,15 @@ typedef struct {
   pthread_t id;
 } Worker;
 
+typedef struct { _Alignas(64) atomic_uint_least64_t at; } Cursor;   /* job << 32 | next piece */
+
 struct Pool {
   int threads;
   bool spin;
-  PoolFn *fn;  /* NULL: stop */
-  void *ctx;
-  int64_t n;
+  PoolFn *_Atomic fn;  /* NULL: stop */
+  void *_Atomic ctx;
+  atomic_int_least64_t n;
+  Cursor *cursor;      /* of each share */
   _Alignas(64) atomic_uint job;
   _Alignas(64) atomic_int pending;
   _Alignas(64) atomic_int sleepers;   /* workers waiting for a job */
@@ -55,9 +65,43 @@ static int64_t chunk_begin(int64_t n, int t, int threads) {
   return n / threads * t + n % threads * t / threads;
 }
 
-static void run_share(const Pool *p, int t) {
-  int64_t begin = chunk_begin(p->n, t, p->threads), end = chunk_begin(p->n, t + 1, p->threads);
-  if (begin < end) p->fn(p->ctx, begin, end, t);
+typedef struct { PoolFn *fn; void *ctx; int64_t n; unsigned number; } Job;
+
+static Job read_job(Pool *p, unsigned number) { return (Job){atomic_load(&p->fn), atomic_load(&p->ctx), atomic_load(&p->n), number}; }
+
+/* The pieces of a share of a range of n. */
+static int64_t pieces_of(int64_t n, int share, int threads) {
+  int64_t size = chunk_begin(n, share + 1, threads) - chunk_begin(n, share, threads);
+  return size < PIECES ? size : PIECES;
+}
+
+static bool take(Pool *p, const Job *j, int share, int64_t pieces, int64_t *piece) {
+  uint_least64_t at = atomic_load(&p->cursor[share].at);
+  do {
+    if (at >> 32 != j->number || (at & CLOSED) >= (uint64_t)pieces) return false;
+  } while (!atomic_compare_exchange_weak(&p->cursor[share].at, &at, at + 1));
+  *piece = (int64_t)(at & CLOSED);
+  return true;
+}
+
+static void finish_piece(Pool *p) {
+  if (atomic_fetch_sub(&p->pending, 1) != 1 || !atomic_load(&p->caller_sleeps)) return;
+  pthread_mutex_lock(&p->lock);
+  pthread_cond_signal(&p->done);
+  pthread_mutex_unlock(&p->lock);
+}
+
+/* The own share first, then what is left of the others'. */
+static void work_on(Pool *p, const Job *j, int thread) {
+  for (int i = 0; i < p->threads; i++) {
+    int share = (thread + i) % p->threads;
+    int64_t begin = chunk_begin(j->n, share, p->threads), size = chunk_begin(j->n, share + 1, p->threads) - begin;
+    int64_t pieces = pieces_of(j->n, share, p->threads), k;
+    while (take(p, j, share, pieces, &k)) {
+      j->fn(j->ctx, begin + chunk_begin(size, (int)k, (int)pieces), begin + chunk_begin(size, (int)k + 1, (int)pieces), thread);
+      finish_piece(p);
+    }
+  }
 }
 
 static unsigned wait_for_job(Pool *p, unsigned seen) {
@@ -82,24 +126,33 @@ static void *worker_main(void *arg) {
   Pool *p = w->pool;
   for (unsigned seen = 0;;) {
     seen = wait_for_job(p, seen);
-    if (!p->fn) return NULL;
-    run_share(p, w->index);
-    if (atomic_fetch_sub(&p->pending, 1) == 1 && atomic_load(&p->caller_sleeps)) {
-      pthread_mutex_lock(&p->lock);
-      pthread_cond_signal(&p->done);
-      pthread_mutex_unlock(&p->lock);
-    }
+    Job j = read_job(p, seen);
+    if (!j.fn) return NULL;
+    work_on(p, &j, w->index);
   }
 }
 
-static void post_job(Pool *p) {
-  atomic_store(&p->pending, p->threads - 1);
-  atomic_fetch_add(&p->job, 1);
+static void set_cursors(Pool *p, unsigned number, unsigned next) {
+  for (int t = 0; t < p->threads; t++) atomic_store(&p->cursor[t].at, (uint_least64_t)number << 32 | next);
+}
+
+static Job post_job(Pool *p, PoolFn *fn, void *ctx, int64_t n) {
+  Job j = {fn, ctx, n, atomic_load(&p->job) + 1};
+  int64_t pieces = 0;
+  for (int t = 0; t < p->threads; t++) pieces += pieces_of(n, t, p->threads);
+  set_cursors(p, j.number, CLOSED);
+  atomic_store(&p->fn, fn);
+  atomic_store(&p->ctx, ctx);
+  atomic_store(&p->n, n);
+  atomic_store(&p->pending, (int)pieces);
+  set_cursors(p, j.number, 0);
+  atomic_store(&p->job, j.number);
   if (atomic_load(&p->sleepers)) {
     pthread_mutex_lock(&p->lock);
     pthread_cond_broadcast(&p->wake);
     pthread_mutex_unlock(&p->lock);
   }
+  return j;
 }
 
 static void wait_until_done(Pool *p) {
@@ -121,13 +174,13 @@ static void pool_destroy(Pool *p) {
   pthread_cond_destroy(&p->wake);
   pthread_mutex_destroy(&p->lock);
   free(p->workers);
+  free(p->cursor);
   free(p);
 }
 
 /* Stops the workers 1 .. count-1. */
 static void stop_workers(Pool *p, int count) {
-  p->fn = NULL;
-  post_job(p);
+  post_job(p, NULL, NULL, 0);
   for (int t = 1; t < count; t++) pthread_join(p->workers[t].id, NULL);
 }
 
@@ -149,16 +202,16 @@ static bool start_workers(Pool *p) {
 
 Pool *pool_new(int threads) {
   if (threads < 1) return NULL;
-  Pool *p;
-  void *memory;
-  if (posix_memalign(&memory, 64, sizeof *p)) return NULL;
-  p = memory;
-  *p = (Pool){.threads = threads, .workers = calloc((size_t)threads, sizeof(Worker))};
+  void *memory, *cursors;
+  if (posix_memalign(&memory, 64, sizeof(Pool))) return NULL;
+  if (posix_memalign(&cursors, 64, (size_t)threads * sizeof(Cursor))) {
+    free(memory);
+    return NULL;
+  }
+  Pool *p = memory;
+  *p = (Pool){.threads = threads, .cursor = cursors, .workers = calloc((size_t)threads, sizeof(Worker))};
   p->spin = threads <= cpu_cores();
-  atomic_init(&p->job, 0);
-  atomic_init(&p->pending, 0);
-  atomic_init(&p->sleepers, 0);
-  atomic_init(&p->caller_sleeps, 0);
+  set_cursors(p, 0, CLOSED);
   pthread_mutex_init(&p->lock, NULL);
   pthread_cond_init(&p->wake, NULL);
   pthread_cond_init(&p->done, NULL);
@@ -175,11 +228,8 @@ void pool_run(Pool *p, PoolFn *fn, void *ctx, int64_t n) {
     fn(ctx, 0, n, 0);
     return;
   }
-  p->fn = fn;
-  p->ctx = ctx;
-  p->n = n;
-  post_job(p);
-  run_share(p, 0);
+  Job j = post_job(p, fn, ctx, n);
+  work_on(p, &j, 0);
   wait_until_done(p);
 }
 

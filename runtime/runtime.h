@@ -85,8 +85,9 @@ typedef void PoolFn(void *ctx, int64_t begin, int64_t end, int thread);
 /* A pool of `threads` >= 1 threads counting the one that calls pool_run; NULL when they cannot be had. */
 Pool *pool_new(int threads);
 int pool_threads(const Pool *p);
-/* Splits [0, n) into one contiguous range per thread, [t*n/T, (t+1)*n/T), runs fn on every range that is not empty and returns
- * when all are done; what they wrote is then visible to the caller. The caller itself is thread 0; n == 1 runs there as well.
+/* Splits [0, n) into one contiguous share per thread, [t*n/T, (t+1)*n/T), and each into a few pieces; runs fn on every piece once, by the
+ * thread whose share it is or by one that has no work left, and returns when all are done; what they wrote is then visible to the caller.
+ * `thread` is in [0, T), different in calls at the same time. The caller itself is thread 0; n == 1 runs there as well.
  * One pool_run at a time per pool, not from inside its own fn. Distinct pools are independent. */
 void pool_run(Pool *p, PoolFn *fn, void *ctx, int64_t n);
 void pool_free(Pool *p);  /* NULL is allowed */

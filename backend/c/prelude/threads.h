@@ -5,8 +5,9 @@
  */
 //@ pthread
 /* ---- threads ----
- * Workers watch `job` for a moment after each piece of work and then sleep. The division of a range depends on the number of threads only,
- * and every element is computed the same way whoever does it. */
+ * A range is divided into a share for each thread, and a share into a few pieces. Who is done with his own share helps with the others', so
+ * a thread that has lost its core holds up nobody. The division depends on the number of threads only, and every element is computed the
+ * same way whoever does it. Workers watch `job` for a moment after each range and then sleep. */
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -25,9 +26,10 @@ struct NAME_pool {
   part_fn *part;      /* the work at hand; NULL: stop */
   void *ctx;
   ptrdiff_t n;
-  unsigned job;       /* counts pieces of work */
-  int pending;        /* workers that have not finished */
+  unsigned job;       /* counts ranges */
+  int pending;        /* pieces that are not done */
   int threads;
+  int next[NAME_MAX_THREADS];       /* of each share, the piece to take next */
   worker workers[NAME_MAX_THREADS]; /* [0] is the caller */
 };
 
@@ -48,10 +50,31 @@ struct NAME_pool {
 #define PAUSE() ((void)0)
 #endif
 
-static void do_share(const struct NAME_pool *pool, int thread) {
-  const ptrdiff_t n = pool->n, t = pool->threads;
-  const ptrdiff_t begin = n / t * thread + n % t * thread / t, end = n / t * (thread + 1) + n % t * (thread + 1) / t;
-  if (begin < end) pool->part(pool->ctx, begin, end, thread);
+enum { PIECES = 4 }; /* of a share, at most */
+
+static ptrdiff_t cut(ptrdiff_t n, int i, int parts) { return n / parts * i + n % parts * i / parts; }
+
+static int pieces_of(const struct NAME_pool *pool, int share) {
+  const ptrdiff_t n = cut(pool->n, share + 1, pool->threads) - cut(pool->n, share, pool->threads);
+  return n < PIECES ? (int)n : PIECES;
+}
+
+/* Does pieces of the present range while there are some, the thread's own first. The lock is held, but not while working. */
+static void help(struct NAME_pool *pool, int thread) {
+  const unsigned job = pool->job;
+  for (int i = 0; i < pool->threads; i++) {
+    const int share = (thread + i) % pool->threads, pieces = pieces_of(pool, share);
+    const ptrdiff_t begin = cut(pool->n, share, pool->threads), n = cut(pool->n, share + 1, pool->threads) - begin;
+    while (pool->next[share] < pieces) {
+      const int k = pool->next[share]++;
+      pthread_mutex_unlock(&pool->lock);
+      pool->part(pool->ctx, begin + cut(n, k, pieces), begin + cut(n, k + 1, pieces), thread);
+      pthread_mutex_lock(&pool->lock);
+      WRITE(pool->pending, pool->pending - 1);
+      if (pool->pending == 0) pthread_cond_signal(&pool->done);
+      if (pool->job != job) return;
+    }
+  }
 }
 
 static void *work(void *arg) {
@@ -63,25 +86,26 @@ static void *work(void *arg) {
     pthread_mutex_lock(&pool->lock);
     while (pool->job == seen) pthread_cond_wait(&pool->wake, &pool->lock);
     seen = pool->job;
+    const int stop = !pool->part;
+    if (!stop) help(pool, w->thread);
     pthread_mutex_unlock(&pool->lock);
-    if (!pool->part) return NULL;
-    do_share(pool, w->thread);
-    pthread_mutex_lock(&pool->lock);
-    WRITE(pool->pending, pool->pending - 1);
-    if (pool->pending == 0) pthread_cond_signal(&pool->done);
-    pthread_mutex_unlock(&pool->lock);
+    if (stop) return NULL;
   }
 }
 
+/* Leaves the lock held. */
 static void publish(struct NAME_pool *pool, part_fn *part, void *ctx, ptrdiff_t n) {
   pthread_mutex_lock(&pool->lock);
   pool->part = part;
   pool->ctx = ctx;
   pool->n = n;
-  pool->pending = pool->threads - 1;
+  pool->pending = 0;
+  for (int t = 0; t < pool->threads; t++) {
+    pool->next[t] = 0;
+    pool->pending += pieces_of(pool, t);
+  }
   WRITE(pool->job, pool->job + 1);
   pthread_cond_broadcast(&pool->wake);
-  pthread_mutex_unlock(&pool->lock);
 }
 
 static void split(struct NAME_pool *pool, part_fn *part, void *ctx, ptrdiff_t n) {
@@ -90,7 +114,8 @@ static void split(struct NAME_pool *pool, part_fn *part, void *ctx, ptrdiff_t n)
     return;
   }
   publish(pool, part, ctx, n);
-  do_share(pool, 0);
+  help(pool, 0);
+  pthread_mutex_unlock(&pool->lock);
   for (int i = 0; i < WATCH && READ(pool->pending) > 0; i++) PAUSE();
   pthread_mutex_lock(&pool->lock);
   while (pool->pending > 0) pthread_cond_wait(&pool->done, &pool->lock);
@@ -116,6 +141,7 @@ NAME_pool *NAME_pool_create(int threads) {
 void NAME_pool_destroy(NAME_pool *pool) {
   if (!pool) return;
   publish(pool, NULL, NULL, 0);
+  pthread_mutex_unlock(&pool->lock);
   for (int i = 1; i < pool->threads; i++) pthread_join(pool->workers[i].id, NULL);
   pthread_cond_destroy(&pool->done);
   pthread_cond_destroy(&pool->wake);
