@@ -11,6 +11,8 @@
  * after:  %a = Add(%x, %y); %u = Resize(%a)
  * before: %u = Resize(%x); %v = Resize(%u)
  * after:  %v = Resize(%x)
+ * before: %m = Mul(%x, %s); %u = Resize(%m); %a = Add(%u, %y)         where %x has other readers: at the end, so that chains are not broken
+ * after:  %u = Resize(%x); %m = Mul(%u, %s); %a = Add(%m, %y)
  * before: %c = Conv1x1(%x, %w); %y = Slice(%c)
  * after:  %s = Slice(%x); %y = Conv1x1(%s, %w)
  *
@@ -183,6 +185,35 @@ static bool move_up(Graph *g, Node *n) {
   return true;
 }
 
+/* Costs next to nothing where its operand is read anyway. */
+static bool cheap(Op op) {
+  return op == OP_Add || op == OP_Sub || op == OP_Mul || op == OP_Max || op == OP_Min || op == OP_Relu || op == OP_LeakyRelu || op == OP_Clip ||
+         op == OP_PRelu || op == OP_Neg || op == OP_Abs;
+}
+
+/* Resize(n(x)) becomes n(Resize(x)): where x has other readers or no node that could take n into its body, n would be a kernel of its own;
+ * behind, it joins the arithmetic that reads the upsampling by index. */
+static bool move_down(Graph *g, Node *r) {
+  Node *n = r->nin ? r->in[0]->def : NULL;
+  if (!n || !enlarges(r) || !cheap(n->op) || !value_single_use(r->in[0]) || r->out[0]->is_output) return false;
+  for (int u = 0; u < r->out[0]->uses.n; u++) {
+    const Node *reader = r->out[0]->uses.at[u].node;
+    if (!(op_info(reader->op)->flags & OPF_EW) || reader->out[0]->dt != n->out[0]->dt) return false;
+  }
+  int data = -1;
+  for (int i = 0; i < n->nin && data < 0; i++)
+    if (ew_pointwise(n, i) && !value_is_const(n->in[i]) && n->in[i]->dt == n->out[0]->dt) data = i;
+  if (data < 0) return false;
+  const Value *x = n->in[data];
+  if (x->def && value_single_use(x) && (op_info(x->def->op)->flags & (OPF_BODY | OPF_EW))) return false;
+  Value **in = NEW_N(g->arena, Value *, n->nin);
+  memcpy(in, n->in, (size_t)n->nin * sizeof *in);
+  in[data] = make_resize(g, r, r, n->in[data])->out[0];
+  replace(g, r, make(g, r, n, n->op, n->attr, in, n->nin)->out[0]);
+  graph_erase(g, n);
+  return true;
+}
+
 /* Resize(Resize(x)), each repeating pixels, becomes one. */
 static bool join(Graph *g, Node *n) {
   int64_t inner[MAX_RANK], outer[MAX_RANK];
@@ -324,7 +355,13 @@ bool pass_commute(Graph *g, Ctx *c) {
       changed |= s | u | j | d;
     }
   }
+  int64_t back = 0;
+  for (Node *n = g->first, *next; n; n = next) {
+    next = n->next;
+    back += move_down(g, n);
+  }
   if (ups) pass_count(c, "commute", "upsamplings moved past pointwise work", ups);
+  if (back) pass_count(c, "commute", "upsamplings moved back in front of cheap arithmetic", back);
   if (joins) pass_count(c, "commute", "upsamplings joined", joins);
   if (downs) pass_count(c, "commute", "pixels picked before pointwise work", downs);
   if (splits_made) pass_count(c, "commute", "concatenations taken apart", splits_made);

@@ -61,7 +61,7 @@ static bool const_or_absent(const Value *v) { return !v || v->data; }
 
 static bool mergeable(const Value *v, const Shape *y) {
   const Node *n = v->def;
-  if (!n || n->op != OP_Conv || n->nbody || !value_single_use(v)) return false;
+  if (!n || n->op != OP_Conv || n->nbody || n->ncore > 4 || !value_single_use(v)) return false;
   if (v->dt != DT_F32 || v->shape.rank != 4 || !shape_equal(&v->shape, y)) return false;
   const ConvAttr *a = n->attr;
   const Value *w = n->in[1];
