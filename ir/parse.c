@@ -490,6 +490,7 @@ static bool node(Parser *p) {
   if (nout > op_info(op)->nout) return fail(p, "%s has %d outputs", op_info(op)->name, op_info(op)->nout);
   Node *n = graph_add_node(p->g, NULL, op, attr, in, nin);
   n->ncore = ncore;
+  n->joined = accept(p, "joined");
   if (accept(p, "body") && !body(p, n)) return false;
   if (op == OP_Map && (!n->nbody || !nin)) return fail(p, "Map needs a body and something to read");
   if (!origins(p, n) || !infer(p, n, out)) return false;

@@ -189,6 +189,16 @@ static bool check_moved(Verify *v, const Node *n) {
   return true;
 }
 
+static bool check_joined(Verify *v, const Node *n) {
+  if (!n->joined) return true;
+  const Node *p = n->prev;
+  if (n->op != OP_Conv || !p || p->op != OP_Conv || p->in[0] != n->in[0] || !attr_equal(op_info(OP_Conv)->attr, p->attr, n->attr))
+    return bad(v, n, "it is joined to no convolution of the same tensor");
+  for (int i = 1; i < n->nin; i++)
+    if (n->in[i] && !value_is_const(n->in[i])) return bad(v, n, "it is joined, but operand %d is not constant", i);
+  return true;
+}
+
 static bool check_node(Verify *v, Node *n) {
   const OpInfo *info = op_info(n->op);
   if (!check_operands(v, n)) return false;
@@ -203,7 +213,7 @@ static bool check_node(Verify *v, Node *n) {
     if (x->layout.kind != LAYOUT_PLAIN && n->op != OP_Map && !(info->flags & (OPF_CHANNEL | OPF_NEIGHBOURS)) && !node_moves_channels(n))
       return bad(v, n, "output %d cannot be blocked", i);
   }
-  if (!check_moved(v, n)) return false;
+  if (!check_moved(v, n) || !check_joined(v, n)) return false;
   /* Bodies first where inference reads them. */
   if (n->op == OP_Map)
     for (int s = 0; s < n->nbody; s++)

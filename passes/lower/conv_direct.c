@@ -26,6 +26,7 @@
 
 #define MAX_PIXELS 16
 #define MAX_VECS 4
+#define JOINED_MAX 4
 
 typedef struct Plan {
   ConvShape s;
@@ -222,6 +223,15 @@ static void plan_strips(Lower *l, Plan *p, int64_t blocks) {
   if (p->copy && p->src_rows * p->src_cols * s->block * 4 % 4096 == 0) p->src_cols++;
 }
 
+static void set_panels(const Lower *l, Plan *p) {
+  const ConvShape *s = &p->s;
+  int64_t width = (int64_t)p->tile.vecs * l->t->lanes;
+  p->panels = s->k / width;
+  p->rest = div_up(s->k % width, l->t->lanes);
+  p->panel_blocks = s->group == 1 ? p->blocks : most_blocks(s, 0, p->panels, width);
+  p->rest_blocks = s->group == 1 || !p->rest ? p->blocks : most_blocks(s, p->panels * width, 1, width);
+}
+
 static void make_plan(Lower *l, const Node *n, const Emit *more, int nmore, Plan *p) {
   ConvShape *s = &p->s;
   p->flat = can_flatten(n, s);
@@ -231,12 +241,8 @@ static void make_plan(Lower *l, const Node *n, const Emit *more, int nmore, Plan
   bool inside = s->ph == 0 && s->pw == 0 && (s->oh - 1) * s->sh + (s->kh - 1) * s->dh < s->h && (s->ow - 1) * s->sw + (s->kw - 1) * s->dw < s->iw;
   p->copy = !inside;
   p->tile = choose_tile(l->t, s, shared_vecs(l, n));
-  int64_t width = (int64_t)p->tile.vecs * l->t->lanes;
-  p->panels = s->k / width;
-  p->rest = div_up(s->k % width, l->t->lanes);
   p->blocks = div_up(s->c, s->block);
-  p->panel_blocks = s->group == 1 ? p->blocks : most_blocks(s, 0, p->panels, width);
-  p->rest_blocks = s->group == 1 || !p->rest ? p->blocks : most_blocks(s, p->panels * width, 1, width);
+  set_panels(l, p);
   int64_t blocks = p->blocks;
   for (int i = 0; i < nmore; i++) {
     const ConvShape *m = &more[i].p.s;
@@ -647,48 +653,133 @@ static const char *describe(const Emit *e, const ConvShape *s, const char *what)
   return t.s;
 }
 
+/* ---- kernels ---- */
+
+/* Constants, place and layout of node e->n's result, whose shape was `given`. */
+static void open_result(Emit *e, const ConvShape *given) {
+  Lower *l = e->l;
+  const Node *n = e->n;
+  const Plan *p = &e->p;
+  e->affine = conv_affine(l, given);
+  if (p->flat) {
+    see_flat(l, given->y);
+    for (int i = n->ncore; i < n->nin; i++) see_flat(l, n->in[i]);
+  }
+  if (whole_image(given)) conv_allow_in_place(l, n, given);
+  e->turn_cols = p->flat ? p->strip : p->s.ow;
+  int64_t slots = p->tile.vecs * p->tile.rows * e->turn_cols;
+  if (whole_image(given) && turn_pays(l, n) && slots * l->t->lanes * 4 <= TURN_MOST) e->turn = turn_open(l, n, slots);
+  int64_t weights = p->blocks * given->block * given->kh * given->kw * p->tile.vecs * l->t->lanes;
+  if (given->gate) e->gated = lower_scratch(l, "gw", DT_F32, weights * 4);
+}
+
+/* The image, strip and source of range iteration r; gives the group of panels. */
+static Expr *open_strip(Emit *e, Expr *r) {
+  Build *b = e->b;
+  const Plan *p = &e->p;
+  const ConvShape *s = &p->s;
+  int64_t pieces = s->n * p->strips;
+  Expr *group = p->groups == 1 ? x_idx(b, 0) : s_let(b, "kg", x_divi(b, r, pieces));
+  Expr *rest = p->groups == 1 ? r : s_let(b, "rs", x_remi(b, r, pieces));
+  e->img = s->n == 1 ? x_idx(b, 0) : s_let(b, "img", x_divi(b, rest, p->strips));
+  Expr *strip = s->n == 1 ? rest : x_remi(b, rest, p->strips);
+  e->y0 = p->strips == 1 ? x_idx(b, 0) : s_let(b, p->flat ? "x0" : "y0", x_muli(b, strip, p->strip));
+  int64_t image = p->blocks * p->src_rows * p->src_cols * s->block;
+  if (p->copy) {
+    e->src = lower_scratch(e->l, "s", DT_F32, image * 4);
+    e->src_origin = x_idx(b, 0);
+    emit_copy(e);
+  } else {
+    e->src = e->x;
+    e->src_origin = x_muli(b, e->img, image);
+  }
+  return group;
+}
+
+static double flops(const ConvShape *s, int64_t channels) {
+  return 2.0 * (double)(s->n * s->k * channels * s->kh * s->kw) * (double)(s->oh * s->ow);
+}
+
 void conv_direct_emit(Lower *l, const Node *n, const ConvShape *shape, int sources, const char *what) {
   Emit e = {.l = l, .n = n, .p.s = *shape, .nmore = sources - 1};
-  ConvShape given = *shape;
   if (e.nmore) e.more = NEW_N(l->arena, Emit, e.nmore);
   for (int i = 0; i < e.nmore; i++) e.more[i].p.s = shape[i + 1];
   make_plan(l, n, e.more, e.nmore, &e.p);
-  const Plan *p = &e.p;
-  e.b = lower_open(l, n, "%s", describe(&e, &given, what));
-  Build *b = e.b;
-  Expr *r = lower_range(l, "r", p->groups * given.n * p->strips);
-  e.x = lower_in(l, given.x);
-  e.affine = conv_affine(l, &given);
-  if (p->flat) {
-    see_flat(l, given.y);
-    for (int i = n->ncore; i < n->nin; i++) see_flat(l, n->in[i]);
-  }
-  if (whole_image(&given)) conv_allow_in_place(l, n, &given);
-  e.turn_cols = p->flat ? p->strip : p->s.ow;
-  int64_t slots = p->tile.vecs * p->tile.rows * e.turn_cols;
-  if (whole_image(&given) && turn_pays(l, n) && slots * l->t->lanes * 4 <= TURN_MOST) e.turn = turn_open(l, n, slots);
-  if (given.gate) e.gated = lower_scratch(l, "gw", DT_F32, p->blocks * given.block * given.kh * given.kw * p->tile.vecs * l->t->lanes * 4);
-  int64_t pieces = given.n * p->strips;
-  Expr *group = p->groups == 1 ? x_idx(b, 0) : s_let(b, "kg", x_divi(b, r, pieces));
-  Expr *rest = p->groups == 1 ? r : s_let(b, "rs", x_remi(b, r, pieces));
-  e.img = given.n == 1 ? x_idx(b, 0) : s_let(b, "img", x_divi(b, rest, p->strips));
-  Expr *strip = given.n == 1 ? rest : x_remi(b, rest, p->strips);
-  e.y0 = p->strips == 1 ? x_idx(b, 0) : s_let(b, p->flat ? "x0" : "y0", x_muli(b, strip, p->strip));
-  if (p->copy) {
-    e.src = lower_scratch(l, "s", DT_F32, p->blocks * p->src_rows * p->src_cols * given.block * 4);
-    e.src_origin = x_idx(b, 0);
-    emit_copy(&e);
-  } else {
-    e.src = e.x;
-    e.src_origin = x_muli(b, e.img, p->blocks * p->src_rows * p->src_cols * given.block);
-  }
+  e.b = lower_open(l, n, "%s", describe(&e, shape, what));
+  Expr *r = lower_range(l, "r", e.p.groups * shape->n * e.p.strips);
+  e.x = lower_in(l, shape->x);
+  open_result(&e, shape);
+  Expr *group = open_strip(&e, r);
   open_sources(&e);
   emit_panels(&e, group);
-  lower_close(l, 2.0 * (double)(given.n * given.k * channels_in(&e) * given.kh * given.kw) * (double)(given.oh * given.ow));
+  lower_close(l, flops(shape, channels_in(&e)));
+}
+
+/* ---- joined convolutions ---- */
+
+/* n and the convolutions joined to it; 1 if there are none, or one of them cannot be computed here. */
+static int read_joined(const Lower *l, const Node *n, const Node **node, ConvShape *s) {
+  int count = 0;
+  for (const Node *m = n; m && count < JOINED_MAX && (m == n || m->joined); m = m->next, count++) {
+    if (m->op != OP_Conv || !conv_shape(l, m, &s[count]) || s[count].late_scale) return 1;
+    node[count] = m;
+  }
+  return count;
+}
+
+static void merge_origins(Lower *l, const Node *const *node, int count) {
+  Call *c = &l->p->calls.at[l->p->calls.n - 1];
+  int n = 0;
+  for (int i = 0; i < count; i++) n += node[i]->norigin;
+  const char **origin = NEW_N(l->p->arena, const char *, n + 1);
+  c->origin = origin;
+  c->norigin = n;
+  for (int i = 0; i < count; i++)
+    for (int k = 0; k < node[i]->norigin; k++) *origin++ = node[i]->origin[k];
+}
+
+/* One kernel for all: a strip of the input, copied if need be, then the panels of one node after the other in tiles of one size. False, and
+ * nothing done, where threads are to share out the panels of a strip, or pixels lie differently. */
+static bool emit_joined(Lower *l, const Node *const *node, const ConvShape *s, int count) {
+  Emit e = {.l = l, .n = node[0], .p.s = s[0]};
+  Text k = {.a = l->arena};
+  double work = 0;
+  e.p.s.k = 0;
+  for (int i = 0; i < count; i++) {
+    if (can_flatten(node[i], &s[i]) != can_flatten(node[0], &s[0])) return false;
+    e.p.s.k += div_up(s[i].k, l->t->lanes) * l->t->lanes;
+    text_addf(&k, "%s%lld", i ? " and " : "", (long long)s[i].k);
+    work += flops(&s[i], s[i].c);
+  }
+  make_plan(l, node[0], NULL, 0, &e.p);
+  if (e.p.groups > 1) return false;
+  e.b = lower_open(l, node[0], "conv%lldx%lld joined %lld->%s, %lldx%lld, tile %dx%dx%d", (long long)s->kh, (long long)s->kw, (long long)s->c, k.s,
+                   (long long)s->oh, (long long)s->ow, e.p.tile.rows, e.p.tile.cols, e.p.tile.vecs * l->t->lanes);
+  Expr *r = lower_range(l, "r", s->n * e.p.strips);
+  e.x = lower_in(l, s->x);
+  Expr *group = open_strip(&e, r);
+  for (int i = 0; i < count; i++) {
+    Emit m = e;
+    m.n = node[i];
+    m.p.s = s[i];
+    if (m.p.flat) flatten(&m.p.s);
+    set_panels(l, &m.p);
+    open_result(&m, &s[i]);
+    emit_panels(&m, group);
+  }
+  lower_close(l, work);
+  merge_origins(l, node, count);
+  for (int i = 1; i < count; i++) lower_done(l, node[i]);
+  return true;
 }
 
 bool conv_direct(Lower *l, const Node *n) {
-  ConvShape s[CONV_SOURCES_MAX];
+  ConvShape s[MAXI(CONV_SOURCES_MAX, JOINED_MAX)];
+  const Node *node[JOINED_MAX];
+  if (n->op == OP_Conv && n->next && n->next->joined) {
+    int count = read_joined(l, n, node, s);
+    if (count > 1 && emit_joined(l, node, s, count)) return true;
+  }
   int sources = conv_sources(n);
   for (int i = 0; i < sources; i++)
     if (!conv_source(l, n, i, &s[i])) return false;

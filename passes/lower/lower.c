@@ -103,11 +103,11 @@ static int64_t spare_weight_bytes(const Graph *g, const Ctx *c) {
 
 static void lower_node(Lower *l, const Node *n, Ctx *c) {
   l->node = n;
+  l->p->macs += MINI(node_macs(n), INT64_MAX - l->p->macs);
   if (l->done[n->id]) {
     pass_count(c, "lower", "results made beside another node's", 1);
     return;
   }
-  l->p->macs += MINI(node_macs(n), INT64_MAX - l->p->macs);
   for (const LowerSchedule *s = lower_schedules; l->opt_level >= 1 && s->apply; s++) {
     if (s->op != n->op || !s->apply(l, n)) continue;
     pass_count(c, "lower", s->name, 1);
