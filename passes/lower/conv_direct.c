@@ -748,13 +748,13 @@ static bool emit_joined(Lower *l, const Node *const *node, const ConvShape *s, i
   for (int i = 0; i < count; i++) {
     if (can_flatten(node[i], &s[i]) != can_flatten(node[0], &s[0])) return false;
     e.p.s.k += div_up(s[i].k, l->t->lanes) * l->t->lanes;
-    text_addf(&k, "%s%lld", i ? " and " : "", (long long)s[i].k);
+    text_addf(&k, "%s%lld", i ? "/" : "", (long long)s[i].k);
     work += flops(&s[i], s[i].c);
   }
   make_plan(l, node[0], NULL, 0, &e.p);
   if (e.p.groups > 1) return false;
-  e.b = lower_open(l, node[0], "conv%lldx%lld joined %lld->%s, %lldx%lld, tile %dx%dx%d", (long long)s->kh, (long long)s->kw, (long long)s->c, k.s,
-                   (long long)s->oh, (long long)s->ow, e.p.tile.rows, e.p.tile.cols, e.p.tile.vecs * l->t->lanes);
+  e.b = lower_open(l, node[0], "conv%lldx%lld joined %lld->%s, %lldx%lld, tile %dx%dx%d", (long long)s->kh, (long long)s->kw,
+                   (long long)s->c, k.s, (long long)s->oh, (long long)s->ow, e.p.tile.rows, e.p.tile.cols, e.p.tile.vecs * l->t->lanes);
   Expr *r = lower_range(l, "r", s->n * e.p.strips);
   e.x = lower_in(l, s->x);
   Expr *group = open_strip(&e, r);
