@@ -1,6 +1,6 @@
 /* lower.c: kernels under construction: their parameters, and access to values by coordinates.
  *
- * Every value has at most one buffer. Views share the buffer of what they view; an output of the network gives its buffer to the values it
+ * Every value has at most one buffer, which may be part of another's (lower_parts.c). Views share the buffer of what they view; an output of the network gives its buffer to the values it
  * is a view of, so that their producer writes there (lower_graph arranges that before lowering). A kernel has one parameter per value it
  * touches; two views of the same memory may be two read-only parameters.
  *
@@ -25,6 +25,13 @@ Build *lower_open(Lower *l, const Node *n, const char *what_fmt, ...) {
   return &l->b;
 }
 
+static bool same_memory(const Program *p, int a, int b) {
+  const Buffer *x = &p->buffers.at[a], *y = &p->buffers.at[b];
+  if (a == b) return true;
+  if ((x->part ? x->whole : a) != (y->part ? y->whole : b)) return false;
+  return x->at < y->at + y->bytes && y->at < x->at + x->bytes;
+}
+
 /* Memory may be taken over only if every parameter on it is read at the written place. */
 static void settle_aliases(Lower *l) {
   bool any = false;
@@ -32,7 +39,7 @@ static void settle_aliases(Lower *l) {
     Var *v = l->param[i].var;
     if (!v->may_alias || v->access != ACCESS_IN) continue;
     for (int j = 0; j < l->nparam; j++)
-      if (l->param[j].buffer == l->param[i].buffer && !l->param[j].var->may_alias) v->may_alias = false;
+      if (same_memory(l->p, l->param[j].buffer, l->param[i].buffer) && !l->param[j].var->may_alias) v->may_alias = false;
     any |= v->may_alias;
   }
   for (int i = 0; i < l->nparam && !any; i++) l->param[i].var->may_alias = false;
@@ -67,7 +74,7 @@ Expr *lower_range(Lower *l, const char *name, int64_t extent) {
 
 /* ---- buffers ---- */
 
-static int *buffer_slot(Lower *l, const Value *v) {
+int *lower_buffer_slot(Lower *l, const Value *v) {
   if (v->id >= l->nbuffer_of) {   /* a value made while lowering */
     int n = MAXI(v->id + 1, 2 * l->nbuffer_of);
     l->buffer_of = arena_grow(l->arena, l->buffer_of, (size_t)l->nbuffer_of * sizeof(int), (size_t)n * sizeof(int));
@@ -104,7 +111,7 @@ static int weight_buffer(Lower *l, const Value *v) {
 }
 
 int lower_buffer(Lower *l, Value *v) {
-  int *slot = buffer_slot(l, v);
+  int *slot = lower_buffer_slot(l, v);
   if (*slot >= 0) return *slot;
   if (value_is_const(v)) return *slot = weight_buffer(l, v);
   Buffer buf = {.kind = BUF_ARENA, .name = v->name, .bytes = value_storage_count(v) * (int64_t)dt_size(v->dt)};
@@ -116,7 +123,7 @@ int lower_buffer(Lower *l, Value *v) {
 }
 
 void lower_alias(Lower *l, Value *v, Value *of) {
-  int from = lower_buffer(l, of), *slot = buffer_slot(l, v);
+  int from = lower_buffer(l, of), *slot = lower_buffer_slot(l, v);
   if (*slot < 0 && !v->is_output) *slot = from;
   else if (lower_buffer(l, v) != from) lower_copy(l, l->node, v->dt, value_storage_count(v), from, lower_buffer(l, v));
 }

@@ -1,4 +1,4 @@
-/* ir/lower.h: how an operator becomes kernels. Implemented in lower.c (parameters, access) and lower_point.c (output loops);
+/* ir/lower.h: how an operator becomes kernels. Implemented in lower.c (parameters, access), lower_parts.c (tensors within others) and lower_point.c (output loops);
  * used by the op families in ir/ops and by the schedules in passes/lower.
  *
  * An op's lowering opens a kernel, asks for values by coordinates and stores results; which buffer, layout or stride that means is
@@ -48,6 +48,7 @@ Build *lower_open(Lower *l, const Node *n, const char *what_fmt, ...) PRINTF_LIK
 void lower_close(Lower *l, double flops);      /* ends it: appends kernel and call to the program; computes bytes */
 Expr *lower_range(Lower *l, const char *name, int64_t extent);   /* the parallel range; once per kernel, before any statement */
 
+int *lower_buffer_slot(Lower *l, const Value *v);   /* where v's buffer is kept; -1: none yet */
 int lower_buffer(Lower *l, Value *v);          /* the value's buffer, made on first use (arena, input, output or weight) */
 void lower_alias(Lower *l, Value *v, Value *of);   /* v has the bytes of `of`; adds a copy kernel where both are in the signature */
 /* A kernel that copies `count` elements between buffers; n (for the origin) may be NULL. */
@@ -81,6 +82,14 @@ void lower_finish(Lower *l, const Node *n, Expr *acc, const At *at);   /* body, 
 Expr *lower_ew(Lower *l, Op op, const void *attr, DType result, Expr *const *x, int n);
 /* All of the node's values and body steps are 32-bit (f32, i32; bool between steps): vectors may be used. */
 bool lower_vectors_ok(const Lower *l, const Node *n);
+
+/* ---- lower_parts.c ---- */
+/* Before any node is lowered: operands of concatenations get buffers within those of the results. */
+void lower_plan_parts(Lower *l);
+/* The operands of this Concat lie, or are copied, one after the other in its result. False: it is not that simple. */
+bool lower_concat_parts(Lower *l, const Node *n);
+/* The result of this Slice is part of its operand's buffer. False: it must be copied. */
+bool lower_slice_part(Lower *l, const Node *n);
 
 /* ---- lower_point.c ---- */
 /* The op's own result (before the body) at a place of out[0]; at->lanes > 1 only if POINT_VECTOR was given. */

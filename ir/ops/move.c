@@ -48,6 +48,7 @@ static Expr *slice_point(Lower *l, const Node *n, const At *at, const void *user
 void lower_slice(Lower *l, const Node *n) {
   const SliceAttr *s = n->attr;
   int rank = n->out[0]->shape.rank;
+  if (lower_slice_part(l, n)) return;
   if (n->in[0]->layout.kind == LAYOUT_BLOCKED) {
     lower_channels(l, n);
     return;
@@ -135,6 +136,7 @@ void lower_concat(Lower *l, const Node *n) {
   Value *y = n->out[0];
   int axis;
   if (value_count(y) == 0 || !axis_normalise(((const AxisAttr *)n->attr)->axis, y->shape.rank, &axis)) return;
+  if (lower_concat_parts(l, n)) return;
   if (y->layout.kind == LAYOUT_BLOCKED) {
     lower_channels(l, n);
     return;

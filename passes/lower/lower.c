@@ -132,6 +132,7 @@ Program *lower_graph(Graph *g, Ctx *c) {
   l.ndone = g->next_node_id;
   l.done = NEW_N(c->arena, bool, MAXI(l.ndone, 1));
   open_ports(&l);
+  lower_plan_parts(&l);
   for (Node *n = g->first; n; n = n->next) lower_node(&l, n, c);
   return l.p;
 }
