@@ -9,15 +9,16 @@
  * transformed weights of two layers would share the caches that one has to itself), weights that several convolutions share (their
  * packing is settled together with the other readers), bodies that read tensors (they would have to exist earlier).
  *
- * When it pays: if the tensor is larger than the second-level cache; below that, the next convolution finds it there anyway. And only as long
- * as the largest set of live tensors does not grow: the moved result comes to life earlier, though often its operand can die earlier for it.
+ * When it pays: if the tensor is larger than the second-level cache; below that, the next convolution finds it there anyway. And only where
+ * it costs no memory: nobody else reads the tensor later, so that it dies here, and the results together are not larger than it is. (One
+ * that lives on, as a residual, would have the moved results beside it.)
  *
  * before: %a = Conv(%x, %v); ...; %b = Conv(%x, %w)
  * after:  %a = Conv(%x, %v); %b = Conv(%x, %w) joined; ...
  */
 #include "../passes.h"
 
-#define TOGETHER_MAX 4
+#define TOGETHER_MAX 6
 
 /* ---- what can be joined ---- */
 
@@ -44,64 +45,47 @@ static bool alike(const Node *a, const Node *b) {
   return true;
 }
 
-/* ---- memory ---- */
-
-typedef struct Live { Graph *g; int *last; /* place of its last reader, by value id */ } Live;
-
-static bool in_arena(const Value *v) { return !v->is_input && !v->is_output && !value_is_const(v); }
-
-/* Bytes of the largest set of tensors that are alive at once. */
-static int64_t peak(Live *l) {
-  int64_t now = 0, most = 0;
-  int place = 0;
-  for (const Node *n = l->g->first; n; n = n->next, place++) {
-    for (int i = 0; i < n->nout; i++) l->last[n->out[i]->id] = place;
-    for (int i = 0; i < n->nin; i++)
-      if (n->in[i]) l->last[n->in[i]->id] = place;
-  }
-  place = 0;
-  for (const Node *n = l->g->first; n; n = n->next, place++) {
-    for (int i = 0; i < n->nout; i++)
-      if (in_arena(n->out[i])) now += value_storage_count(n->out[i]) * (int64_t)dt_size(n->out[i]->dt);
-    most = MAXI(most, now);
-    for (int k = 0; k < n->nin + n->nout; k++) {
-      Value *v = k < n->nin ? n->in[k] : n->out[k - n->nin];
-      if (!v || !in_arena(v) || l->last[v->id] != place) continue;
-      now -= value_storage_count(v) * (int64_t)dt_size(v->dt);
-      l->last[v->id] = -1;   /* an operand may be read twice */
-    }
-  }
-  return most;
-}
-
 /* ---- joining ---- */
 
-/* m moves behind `after`, if that costs no memory. */
-static bool join(Graph *g, Live *l, Node *after, Node *m, int64_t *most) {
-  Node *next = m->next;
-  if (after->next != m) graph_move_before(g, m, after->next);
-  int64_t now = peak(l);
-  if (now > *most) {
-    graph_move_before(g, m, next);
-    return false;
+typedef struct Group { Node *m[TOGETHER_MAX]; int n; } Group;
+
+/* n and the convolutions after it that can be joined to it. */
+static Group collect(Node *n, const Target *t) {
+  Group g = {.m = {n}, .n = 1};
+  if (n->joined || !joinable(n, t)) return g;
+  int64_t bytes = (int64_t)value_bytes(n->out[0]), most = (int64_t)value_bytes(n->in[0]);
+  for (Node *m = n->next; m && g.n < TOGETHER_MAX; m = m->next) {
+    if (m->joined || !joinable(m, t) || !alike(n, m) || bytes + (int64_t)value_bytes(m->out[0]) > most) continue;
+    bytes += (int64_t)value_bytes(m->out[0]);
+    g.m[g.n++] = m;
   }
-  *most = now;
-  m->joined = true;
+  return g;
+}
+
+static bool member(const Group *g, const Node *n) {
+  for (int i = 0; i < g->n; i++)
+    if (g->m[i] == n) return true;
+  return false;
+}
+
+/* Nobody after the first of them, other than they themselves, reads the tensor. */
+static bool last_readers(const Group *g) {
+  const Value *x = g->m[0]->in[0];
+  if (x->is_output) return false;
+  for (const Node *n = g->m[0]->next; n; n = n->next)
+    for (int i = 0; i < n->nin; i++)
+      if (n->in[i] == x && !member(g, n)) return false;
   return true;
 }
 
 bool pass_horizontal(Graph *g, Ctx *c) {
-  Live l = {g, NEW_N(g->arena, int, MAXI(g->values.n, 1))};
-  int64_t most = peak(&l), joined = 0, saved = 0;
+  int64_t joined = 0, saved = 0;
   for (Node *n = g->first; n; n = n->next) {
-    if (n->joined || !joinable(n, c->target)) continue;
-    Node *last = n;
-    int together = 1;
-    for (Node *m = n->next, *next; m && together < TOGETHER_MAX; m = next) {
-      next = m->next;
-      if (m->joined || !joinable(m, c->target) || !alike(n, m) || !join(g, &l, last, m, &most)) continue;
-      last = m;
-      together++;
+    Group gr = collect(n, c->target);
+    if (gr.n < 2 || !last_readers(&gr)) continue;
+    for (int i = 1; i < gr.n; i++) {
+      if (gr.m[i - 1]->next != gr.m[i]) graph_move_before(g, gr.m[i], gr.m[i - 1]->next);
+      gr.m[i]->joined = true;
       joined++;
       saved += (int64_t)value_bytes(n->in[0]);
     }

@@ -26,7 +26,7 @@
 
 #define MAX_PIXELS 16
 #define MAX_VECS 4
-#define JOINED_MAX 4
+#define JOINED_MAX 6
 
 typedef struct Plan {
   ConvShape s;

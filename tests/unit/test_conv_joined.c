@@ -121,7 +121,7 @@ static int64_t pick(Rng *r, int64_t lo, int64_t hi) { return lo + rng_below(r, h
 
 static Case random_case(Rng *r) {
   static const int lanes[] = {4, 8, 16}, vregs[] = {16, 32};
-  Case c = {.n = pick(r, 1, 2), .c = pick(r, 1, 40), .h = pick(r, 5, 15), .w = pick(r, 5, 17), .nodes = (int)pick(r, 2, NODES), .stride = 1,
+  Case c = {.n = pick(r, 1, 2), .c = pick(r, 1, 110), .h = pick(r, 5, 15), .w = pick(r, 5, 17), .nodes = (int)pick(r, 2, NODES), .stride = 1,
             .kernel = 1, .dil = 1, .lanes = lanes[rng_below(r, 3)], .vregs = vregs[rng_below(r, 2)], .l2 = rng_below(r, 2) ? 1 : 8192,
             .threads = (int)pick(r, 1, 3), .plain = rng_below(r, 4) == 0};
   if (rng_below(r, 2)) {
@@ -131,7 +131,7 @@ static Case random_case(Rng *r) {
     for (int i = 0; i < 4; i++) c.pad[i] = pick(r, 0, 2);
   }
   for (int i = 0; i < c.nodes; i++) {
-    c.k[i] = pick(r, 1, 70);
+    c.k[i] = pick(r, 1, rng_below(r, 4) ? 30 : 70);
     c.bias[i] = rng_below(r, 2);
     c.scale[i] = rng_below(r, 2);
     c.inside[i] = rng_below(r, 3) > 0;
