@@ -1,5 +1,5 @@
-/* Convolutions of one tensor, joined in one kernel, against apart and plain, both run by the interpreter, over a seeded sweep of geometries,
- * channels, bodies, layouts of input and results, batches, vector widths and threads. */
+/* Convolutions of one tensor, joined in one kernel, against apart and plain, both run by the interpreter, over a seeded sweep of
+ * geometries, channels, bodies, layouts of input and results, batches, vector widths and threads. */
 #include "backend/backend.h"
 #include "passes/passes.h"
 #include "runtime/runtime.h"
@@ -22,12 +22,12 @@ typedef struct Case {
 
 static const char *describe(const Case *c) {
   static char s[500];
-  int at = snprintf(s, sizeof s, "n%d c%d %dx%d kernel %d/%d dil %d pads %d,%d,%d,%d%s lanes %d vregs %d threads %d l2 %d:", (int)c->n, (int)c->c,
-                    (int)c->h, (int)c->w, (int)c->kernel, (int)c->stride, (int)c->dil, (int)c->pad[0], (int)c->pad[1], (int)c->pad[2],
+  int at = snprintf(s, sizeof s, "n%d c%d %dx%d kernel %d/%d dil %d pads %d,%d,%d,%d%s lanes %d vregs %d threads %d l2 %d:",
+                    (int)c->n, (int)c->c, (int)c->h, (int)c->w, (int)c->kernel, (int)c->stride, (int)c->dil, (int)c->pad[0], (int)c->pad[1], (int)c->pad[2],
                     (int)c->pad[3], c->plain ? " plain" : "", c->lanes, c->vregs, c->threads, (int)c->l2);
   for (int i = 0; i < c->nodes; i++)
-    at += snprintf(s + at, sizeof s - (size_t)at, " [k%d%s%s%s body %d]", (int)c->k[i], c->bias[i] ? " bias" : "", c->scale[i] ? " scale" : "",
-                   c->inside[i] ? " inside" : "", c->body[i]);
+    at += snprintf(s + at, sizeof s - (size_t)at, " [k%d%s%s%s body %d]", (int)c->k[i], c->bias[i] ? " bias" : "",
+                   c->scale[i] ? " scale" : "", c->inside[i] ? " inside" : "", c->body[i]);
   return s;
 }
 
@@ -40,7 +40,8 @@ static Value *random_const(Graph *g, Rng *r, int rank, const int64_t *dims, doub
 }
 
 static Value *one_by_one(Graph *g, Rng *r, Value *x, int64_t k) {
-  ConvAttr a = {.strides = ints_fill(g->arena, 1, 2), .pads = ints_fill(g->arena, 0, 4), .dilations = ints_fill(g->arena, 1, 2), .group = 1};
+  ConvAttr a = {.strides = ints_fill(g->arena, 1, 2), .pads = ints_fill(g->arena, 0, 4), .dilations = ints_fill(g->arena, 1, 2),
+                .group = 1};
   int64_t c = x->shape.d[1].n;
   Value *w = random_const(g, r, 4, (int64_t[]){k, c, 1, 1}, 1 / sqrt((double)c));
   return graph_make(g, NULL, OP_Conv, &a, (Value *[]){x, w}, 2)->out[0];
@@ -70,7 +71,8 @@ static Graph *build(Arena *a, Diag *d, const Case *c, uint64_t seed) {
   for (int i = 0; i < c->nodes; i++) {
     double gain = 1 / sqrt((double)(c->c * c->kernel * c->kernel));
     Value *w = random_const(g, &r, 4, (int64_t[]){c->k[i], c->c, c->kernel, c->kernel}, gain);
-    Value *in[4] = {x, w, c->bias[i] ? random_const(g, &r, 1, &c->k[i], 1) : NULL, c->scale[i] ? random_const(g, &r, 1, &c->k[i], 1) : NULL};
+    Value *in[4] = {x, w, c->bias[i] ? random_const(g, &r, 1, &c->k[i], 1) : NULL,
+                    c->scale[i] ? random_const(g, &r, 1, &c->k[i], 1) : NULL};
     Node *n = graph_make(g, NULL, OP_Conv, &at, in, 4);
     if (!n) return NULL;
     Value *y = body(g, &r, n->out[0], c->body[i]);
@@ -121,8 +123,8 @@ static int64_t pick(Rng *r, int64_t lo, int64_t hi) { return lo + rng_below(r, h
 
 static Case random_case(Rng *r) {
   static const int lanes[] = {4, 8, 16}, vregs[] = {16, 32};
-  Case c = {.n = pick(r, 1, 2), .c = pick(r, 1, 110), .h = pick(r, 5, 15), .w = pick(r, 5, 17), .nodes = (int)pick(r, 2, NODES), .stride = 1,
-            .kernel = 1, .dil = 1, .lanes = lanes[rng_below(r, 3)], .vregs = vregs[rng_below(r, 2)], .l2 = rng_below(r, 2) ? 1 : 8192,
+  Case c = {.n = pick(r, 1, 2), .c = pick(r, 1, 110), .h = pick(r, 5, 15), .w = pick(r, 5, 17), .nodes = (int)pick(r, 2, NODES),
+            .stride = 1, .kernel = 1, .dil = 1, .lanes = lanes[rng_below(r, 3)], .vregs = vregs[rng_below(r, 2)], .l2 = rng_below(r, 2) ? 1 : 8192,
             .threads = (int)pick(r, 1, 3), .plain = rng_below(r, 4) == 0};
   if (rng_below(r, 2)) {
     c.kernel = pick(r, 1, 3);
