@@ -336,3 +336,46 @@ void spinec_session_close(spinec_session *s) {
   s->runner->close(s->runner);
   arena_free(s->arena);
 }
+
+/* ---- measuring the machine ---- */
+
+enum { PROBE_RUNS = 7, PROBE_CALLS = 3 };
+
+static Status probe(const spinec_program *p, spinec_backend backend, int threads, spinec_machine *out, Diag *d) {
+  Fail fail;
+  Arena *volatile a = NULL;
+  Runner *volatile r = NULL;
+  volatile Status status = SPINEC_OK;
+  if (FAIL_ARM(&fail, d)) {
+    a = arena_new(&fail);
+    spinec_compile_options opt = spinec_compile_options_default();
+    Ctx c = {.arena = a, .diag = d, .target = p->program->target, .opt = &opt, .eval = interp_eval};
+    const Program *q = probe_program(&c, threads);
+    r = q ? open_runner(q, backend, threads, d) : NULL;
+    if (!r) status = diag_status(d) ? diag_status(d) : SPINEC_ERR_INTERNAL;
+    else if (!r->profile) status = diag_error(d, SPINEC_ERR_UNSUPPORTED, NULL, NULL, "this backend does not time single kernels");
+    *out = (spinec_machine){0, 0};
+    for (int i = 0; i < PROBE_RUNS && !status; i++) {
+      double ns[PROBE_CALLS];
+      status = r->profile(r, NULL, NULL, ns, d);
+      const Kernel *read = q->calls.at[1].kernel, *fma = q->calls.at[2].kernel;
+      out->bytes = MAXI(out->bytes, read->bytes / ns[1] * 1e9);
+      out->flops = MAXI(out->flops, fma->flops / ns[2] * 1e9);
+    }
+  } else {
+    status = fail.status;
+  }
+  if (r) r->close(r);
+  arena_free(a);
+  return status;
+}
+
+spinec_status spinec_measure_machine(const spinec_program *p, spinec_backend backend, int threads, spinec_machine *out, spinec_diagnostics *diag) {
+  if (!p->program) return bad_option(diag, "drop --stop-after", "compilation was stopped before there was a program");
+  if (threads < 1 || threads > p->program->max_threads)
+    return bad_option(diag, "compile with max_threads at least that large", "thread count out of range");
+  Diag *own = diag ? NULL : spinec_diagnostics_new();
+  Status s = probe(p, backend, threads, out, diag ? diag : own);
+  spinec_diagnostics_free(own);
+  return s;
+}

@@ -190,6 +190,12 @@ spinec_status spinec_session_run(spinec_session *s, const spinec_tensor *inputs,
 spinec_status spinec_session_profile(spinec_session *s, const spinec_tensor *inputs, const spinec_tensor *outputs, double *ns, spinec_diagnostics *diag);
 void spinec_session_close(spinec_session *s);
 
+/* What `threads` threads of this machine reach at best with code for p's target: floating-point operations in registers (a multiplication
+ * and an addition count as two), and bytes read from memory, a second. Measured on the spot by programs made for it, in some 0.2 s.
+ * threads: at most the program's max_threads. UNSUPPORTED where the backend cannot time. */
+typedef struct { double flops, bytes; } spinec_machine;
+spinec_status spinec_measure_machine(const spinec_program *p, spinec_backend backend, int threads, spinec_machine *out, spinec_diagnostics *diag);
+
 #ifdef __cplusplus
 }
 #endif

@@ -46,6 +46,10 @@ typedef struct GraphCost { int64_t nodes, macs, flops, moved, stored; } GraphCos
 GraphCost graph_cost(const Graph *g);
 GraphCost graph_cost_less(GraphCost a, GraphCost b);             /* a - b */
 
+/* ---- probe.c ---- */
+/* A program of three calls: filling memory; reading it; multiplying and adding in registers. Its kernels' flops and bytes are right. */
+Program *probe_program(Ctx *c, int threads);
+
 /* ---- graph/ ---- */
 /* Evaluates n if all its operands are constant: its outputs become constants and n is erased. For import and pass_fold. */
 bool fold_node(Graph *g, Node *n, Ctx *c);
