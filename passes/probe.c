@@ -82,9 +82,8 @@ Program *probe_program(Ctx *c, int threads) {
   q.p->max_threads = threads;
   int memory = program_add_buffer(q.p, (Buffer){.kind = BUF_ARENA, .name = "memory", .bytes = q.chunks * chunk * 4});
   int sums = program_add_buffer(q.p, (Buffer){.kind = BUF_ARENA, .name = "sums", .bytes = q.chunks * q.lanes * 4});
-  int products = program_add_buffer(q.p, (Buffer){.kind = BUF_ARENA, .name = "products", .bytes = q.chunks * q.lanes * 4});
   fill(&q, memory, chunk);
   read_all(&q, memory, sums, chunk);
-  multiply_add(&q, products);
+  multiply_add(&q, sums);   /* the same buffer: the calls keep their order */
   return passes_run_list_program(q.p, c, "simplify,legalise,dedup,memory") ? q.p : NULL;
 }
