@@ -8,5 +8,7 @@ const LowerSchedule lower_schedules[] = {
     {OP_Conv, conv_direct, "direct convolution"},
     {OP_ConvSum, conv_direct, "sum of convolutions"},
     {OP_ConvTranspose, conv_transposed, "transposed convolution"},
+    {OP_MaxPool, pool_blocked, "pool"},
+    {OP_AveragePool, pool_blocked, "pool"},
     {OP_COUNT, NULL, NULL},
 };

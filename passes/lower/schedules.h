@@ -14,6 +14,8 @@ typedef struct LowerSchedule {
   const char *name;        /* for --stats */
 } LowerSchedule;
 
+bool pool_blocked(Lower *l, const Node *n);   /* pool.c: maximum and average over images of BLOCKED channels */
+
 extern const LowerSchedule lower_schedules[];   /* ends with a NULL apply */
 
 #endif

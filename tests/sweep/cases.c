@@ -75,6 +75,12 @@ static void specialise(Rng *r, Case *c, int lanes) {
     if (one_in(r, 3)) c->h = 1;
     break;
   case NEIGHBOURS: c->kh = pick(r, 1, 5); break;
+  case POOL:
+    if (!one_in(r, 4)) c->dh = c->dw = 1;
+    for (int i = 0; i < 4; i++) c->pad[i] = MINI(c->pad[i], i % 2 ? (c->kw - 1) * c->dw : (c->kh - 1) * c->dh);
+    c->k = c->c;
+    c->ceil_mode = one_in(r, 3), c->include_pad = one_in(r, 2);
+    break;
   case KIND_COUNT: break;
   }
 }
@@ -94,13 +100,14 @@ Case case_make(Rng *r, Kind kind, int lanes) {
 }
 
 const char *case_text(const Case *c) {
-  static const char *const kinds[] = {"direct", "pointwise", "winograd", "depthwise", "groups", "winograd groups", "transposed", "product", "neighbours"};
+  static const char *const kinds[] = {"direct", "pointwise", "winograd", "depthwise", "groups", "winograd groups", "transposed", "product", "neighbours", "pool"};
   static char s[400];
-  snprintf(s, sizeof s, "%s n%d c%d %dx%d k%d %dx%d s%dx%d d%dx%d pads %d,%d,%d,%d out %d,%d groups %d%s%s%s%s%s%s%s%s%s%s act %d move %d", kinds[c->kind],
+  snprintf(s, sizeof s, "%s n%d c%d %dx%d k%d %dx%d s%dx%d d%dx%d pads %d,%d,%d,%d out %d,%d groups %d%s%s%s%s%s%s%s%s%s%s%s%s act %d move %d", kinds[c->kind],
            (int)c->n, (int)c->c, (int)c->h, (int)c->w, (int)c->k, (int)c->kh, (int)c->kw, (int)c->sh, (int)c->sw, (int)c->dh, (int)c->dw, (int)c->pad[0],
            (int)c->pad[1], (int)c->pad[2], (int)c->pad[3], (int)c->pad_out[0], (int)c->pad_out[1], (int)c->group, c->bias ? " bias" : "",
            c->scale ? " scale" : "", c->residual ? " residual" : "", c->broadcast ? " broadcast" : "", c->upsampled ? " upsampled" : "",
            c->plain_in ? " plain" : "", c->second ? " second" : "", c->trans_a ? " trans_a" : "", c->trans_b ? " trans_b" : "", c->run_time ? " run time" : "",
+           c->ceil_mode ? " ceil" : "", c->include_pad ? " include pad" : "",
            (int)c->act, c->move);
   return s;
 }
@@ -232,6 +239,18 @@ static Value *convolution(Graph *g, Rng *r, const Case *c, Value *x) {
   return make2(g, OP_Add, y, make(g, op, attr, in, 4));
 }
 
+static Value *pool(Graph *g, const Case *c, Value *x) {
+  Arena *a = g->arena;
+  PoolAttr at = {.kernel = ints_copy(a, (int64_t[]){c->kh, c->kw}, 2), .strides = ints_copy(a, (int64_t[]){c->sh, c->sw}, 2), .pads = ints_copy(a, c->pad, 4),
+                 .dilations = ints_copy(a, (int64_t[]){c->dh, c->dw}, 2), .ceil_mode = c->ceil_mode, .count_include_pad = c->include_pad, .p = 2};
+  return make(g, c->bias ? OP_AveragePool : OP_MaxPool, &at, &x, 1);
+}
+
+static Value *tested(Graph *g, Rng *r, const Case *c, Value *x) {
+  if (c->kind == POOL) return pool(g, c, x);
+  return c->kind == NEIGHBOURS ? make(g, OP_Lrn, &(LrnAttr){.size = c->kh, .alpha = 0.5, .beta = 0.75, .bias = 1}, &x, 1) : convolution(g, r, c, x);
+}
+
 void case_build(Graph *g, const Case *c) {
   Rng r = rng_new(c->seed);
   if (c->kind == PRODUCT) {
@@ -241,7 +260,6 @@ void case_build(Graph *g, const Case *c) {
   Shape xs = shape_of(4, (int64_t[]){c->n, c->c, c->h, c->w});
   Value *x = add_input(g, &xs);
   if (!c->plain_in) x = pointwise(g, &r, x, c->c);   /* gives what is under test a blocked operand */
-  Value *y = c->kind == NEIGHBOURS ? make(g, OP_Lrn, &(LrnAttr){.size = c->kh, .alpha = 0.5, .beta = 0.75, .bias = 1}, &x, 1) : convolution(g, &r, c, x);
-  Value *part = y;
-  graph_add_output(g, moved(g, &r, c, part, epilogue(g, &r, c, y)));
+  Value *y = tested(g, &r, c, x);
+  graph_add_output(g, moved(g, &r, c, y, epilogue(g, &r, c, y)));
 }

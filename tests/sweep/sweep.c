@@ -49,7 +49,7 @@ static const struct { const char *starts, *has, *lacks; } schedules[] = {
   {"conv", "winograd F(2,3)", NULL}, {"conv", "winograd F(4,3)", NULL}, {"conv", "winograd F(5,3)", NULL}, {"conv", "winograd F(6,3)", NULL},
   {"conv", "winograd", " groups"}, {"conv3x3 winograd", " groups", NULL}, {"conv1x1", "tile", " groups"}, {"conv1x1 strided", "tile", NULL},
   {"conv", " strided", "conv1x1"}, {"conv", " in ", "winograd"}, {"conv3x3 ", "tile", "winograd"}, {"conv_transposed", "tile", NULL},
-  {"depthwise", "tile", " strided"}, {"depthwise", " strided", NULL}, {"matmul tile", "", NULL}, {"matmul dot", "", NULL}, {"lrn", "", NULL},
+  {"depthwise", "tile", " strided"}, {"depthwise", " strided", NULL}, {"matmul tile", "", NULL}, {"matmul dot", "", NULL}, {"lrn", "", NULL}, {"maximum", "", NULL}, {"average", "", NULL},
   {"Concat", " channels of ", NULL}, {"Slice", " channels of ", NULL}, {"Gather", " channels of ", NULL}, {"Reorder", "blocked", NULL},
   {"conv rows", "", NULL}, {"conv_transpose,", "", NULL},
 };
