@@ -75,7 +75,8 @@ static void specialise(Rng *r, Case *c, int lanes) {
     if (one_in(r, 3)) c->h = 1;
     break;
   case NEIGHBOURS: c->kh = pick(r, 1, 5); break;
-  case POOL:
+  case MAXIMUM:
+  case AVERAGE:
     if (!one_in(r, 4)) c->dh = c->dw = 1;
     for (int i = 0; i < 4; i++) c->pad[i] = MINI(c->pad[i], i % 2 ? (c->kw - 1) * c->dw : (c->kh - 1) * c->dh);
     c->k = c->c;
@@ -100,7 +101,7 @@ Case case_make(Rng *r, Kind kind, int lanes) {
 }
 
 const char *case_text(const Case *c) {
-  static const char *const kinds[] = {"direct", "pointwise", "winograd", "depthwise", "groups", "winograd groups", "transposed", "product", "neighbours", "pool"};
+  static const char *const kinds[] = {"direct", "pointwise", "winograd", "depthwise", "groups", "winograd groups", "transposed", "product", "neighbours", "maximum", "average"};
   static char s[400];
   snprintf(s, sizeof s, "%s n%d c%d %dx%d k%d %dx%d s%dx%d d%dx%d pads %d,%d,%d,%d out %d,%d groups %d%s%s%s%s%s%s%s%s%s%s%s%s act %d move %d", kinds[c->kind],
            (int)c->n, (int)c->c, (int)c->h, (int)c->w, (int)c->k, (int)c->kh, (int)c->kw, (int)c->sh, (int)c->sw, (int)c->dh, (int)c->dw, (int)c->pad[0],
@@ -243,11 +244,11 @@ static Value *pool(Graph *g, const Case *c, Value *x) {
   Arena *a = g->arena;
   PoolAttr at = {.kernel = ints_copy(a, (int64_t[]){c->kh, c->kw}, 2), .strides = ints_copy(a, (int64_t[]){c->sh, c->sw}, 2), .pads = ints_copy(a, c->pad, 4),
                  .dilations = ints_copy(a, (int64_t[]){c->dh, c->dw}, 2), .ceil_mode = c->ceil_mode, .count_include_pad = c->include_pad, .p = 2};
-  return make(g, c->bias ? OP_AveragePool : OP_MaxPool, &at, &x, 1);
+  return make(g, c->kind == AVERAGE ? OP_AveragePool : OP_MaxPool, &at, &x, 1);
 }
 
 static Value *tested(Graph *g, Rng *r, const Case *c, Value *x) {
-  if (c->kind == POOL) return pool(g, c, x);
+  if (c->kind == MAXIMUM || c->kind == AVERAGE) return pool(g, c, x);
   return c->kind == NEIGHBOURS ? make(g, OP_Lrn, &(LrnAttr){.size = c->kh, .alpha = 0.5, .beta = 0.75, .bias = 1}, &x, 1) : convolution(g, r, c, x);
 }
 

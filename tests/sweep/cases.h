@@ -6,7 +6,7 @@
 #include "ir/graph.h"
 #include "runtime/runtime.h"
 
-typedef enum { DIRECT, POINTWISE, WINOGRAD, DEPTHWISE, GROUPS, WINOGRAD_GROUPS, TRANSPOSED, PRODUCT, NEIGHBOURS, POOL, KIND_COUNT } Kind;
+typedef enum { DIRECT, POINTWISE, WINOGRAD, DEPTHWISE, GROUPS, WINOGRAD_GROUPS, TRANSPOSED, PRODUCT, NEIGHBOURS, MAXIMUM, AVERAGE, KIND_COUNT } Kind;
 
 typedef enum { ACT_NONE, ACT_RELU, ACT_SWISH, ACT_LEAKY, ACT_CLIP, ACT_HARD, ACT_COUNT } Act;
 
@@ -21,7 +21,7 @@ typedef struct Case {
   bool bias, scale, residual, broadcast, upsampled, plain_in, second;
   bool trans_a, trans_b;   /* PRODUCT: of n batches of h x c and c x k */
   bool run_time;           /* weights are an input */
-  bool ceil_mode, include_pad;   /* POOL: of averages if there is a bias */
+  bool ceil_mode, include_pad;   /* of pools */
   Act act;
   int move;
 } Case;
