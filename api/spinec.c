@@ -18,6 +18,8 @@ struct spinec_program {
   Arena *arena;
   Program *program;   /* NULL after --stop-after */
   Graph *graph;       /* as it was lowered */
+  int *buffer, nbuffers;   /* those in the workspace, by first use */
+  int *place;         /* by buffer: where it is in that list; -1 */
 };
 
 struct spinec_session {
@@ -125,8 +127,24 @@ static Status check_compile_options(const spinec_compile_options *o, const Targe
   if (o->winograd != -1 && o->winograd != 0 && o->winograd != 2 && o->winograd != 4 && o->winograd != 5 && o->winograd != 6)
     return bad_option(d, "2, 4, 5, 6, off or auto", "no such Winograd tile");
   if (o->max_weight_bytes < 0) return bad_option(d, NULL, "negative weight limit");
+  if (o->max_workspace_bytes < 0) return bad_option(d, NULL, "negative workspace limit");
   if (o->max_threads < 0 || o->max_threads > 256) return bad_option(d, "1 to 256", "thread count out of range");
   return SPINEC_OK;
+}
+
+static void list_buffers(spinec_program *p) {
+  const Program *q = p->program;
+  p->buffer = NEW_N(p->arena, int, q->buffers.n);
+  p->place = NEW_N(p->arena, int, q->buffers.n);
+  for (int i = 0; i < q->buffers.n; i++) p->place[i] = -1;
+  for (int i = 0; i < q->buffers.n; i++) {
+    const Buffer *b = &q->buffers.at[i];
+    if ((b->kind == BUF_ARENA || b->kind == BUF_SCRATCH) && b->bytes && b->first >= 0) p->place[i] = 0;
+  }
+  for (int t = 0; t < q->calls.n; t++)
+    for (int i = 0; i < q->buffers.n; i++)
+      if (p->place[i] >= 0 && q->buffers.at[i].first == t) p->buffer[p->nbuffers++] = i;
+  for (int k = 0; k < p->nbuffers; k++) p->place[p->buffer[k]] = k;
 }
 
 static Status compile(const spinec_model *m, const spinec_compile_options *opt, const Target *target, spinec_program **out, Diag *d) {
@@ -142,6 +160,7 @@ static Status compile(const spinec_model *m, const spinec_compile_options *opt, 
     Ctx c = {.arena = a, .diag = d, .target = target, .opt = opt, .eval = interp_eval};
     bool stopped = false;
     p->program = passes_run(p->graph, &c, &stopped);
+    if (p->program) list_buffers(p);
     if (!p->program && !stopped) status = diag_status(d) ? diag_status(d) : SPINEC_ERR_INTERNAL;
     p->graph->diag = NULL;
     arena_set_fail(a, NULL);
@@ -172,8 +191,19 @@ void spinec_program_free(spinec_program *p) {
 spinec_program_info spinec_program_get_info(const spinec_program *p) {
   const Program *q = p->program;
   if (!q) return (spinec_program_info){0};
-  return (spinec_program_info){q->macs, q->params, q->workspace_bytes, q->live_bytes, q->weight_bytes, q->kernels.n, q->calls.n};
+  int64_t given = q->given_live_bytes ? q->given_live_bytes : q->live_bytes;
+  return (spinec_program_info){q->macs,      q->params,    q->workspace_bytes, q->live_bytes, q->weight_bytes,
+                               q->kernels.n, q->calls.n, p->nbuffers,        given};
 }
+
+spinec_buffer_info spinec_program_get_buffer(const spinec_program *p, int i) {
+  const Buffer *b = &p->program->buffers.at[p->buffer[i]];
+  bool scratch = b->kind == BUF_SCRATCH;
+  int64_t bytes = scratch ? b->stride * p->program->max_threads : b->bytes;
+  return (spinec_buffer_info){b->name ? b->name : "", bytes, b->offset, b->first, b->last, scratch, b->part ? p->place[b->whole] : -1};
+}
+
+int64_t spinec_program_get_live(const spinec_program *p, int i) { return p->program->live[i]; }
 
 spinec_call_info spinec_program_get_call(const spinec_program *p, int i, char *origin, size_t origin_size) {
   const Call *c = &p->program->calls.at[i];

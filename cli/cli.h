@@ -26,7 +26,7 @@ typedef struct Options {
   spinec_threads threads_kind;
   int threads;                                       /* run, bench, verify, conformance; compile: at most */
   int iters, jobs;
-  bool emit_test, c99, json, profile, quiet;
+  bool emit_test, c99, json, profile, quiet, memory;
   spinec_backend backend; bool backend_given;
   spinec_compile_options compile;
   spinec_shape_binding shapes[MAX_GIVEN]; int nshapes;

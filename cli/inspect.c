@@ -39,9 +39,23 @@ static json_t *port_json(const char *name, spinec_tensor t) {
   return json_pack("{s:s, s:s, s:o}", "name", name, "type", spinec_dtype_name(t.dtype), "shape", shape_json(&t));
 }
 
+static json_t *buffer_json(spinec_buffer_info b) {
+  return json_pack("{s:s, s:I, s:I, s:i, s:i, s:b, s:i}", "name", b.name, "bytes", (json_int_t)b.bytes, "offset", (json_int_t)b.offset, "first", b.first,
+                   "last", b.last, "scratch", b.scratch, "part_of", b.whole);
+}
+
+/* The call at which most is alive. */
+static int peak_call(const spinec_program *p, int calls) {
+  int peak = 0;
+  for (int t = 1; t < calls; t++)
+    if (spinec_program_get_live(p, t) > spinec_program_get_live(p, peak)) peak = t;
+  return peak;
+}
+
 static void print_json(const Options *o, const Model *m, const OpCount *ops, int kinds) {
   spinec_program_info i = spinec_program_get_info(m->program);
-  json_t *in = json_array(), *out = json_array(), *list = json_object(), *nodes = json_array();
+  json_t *in = json_array(), *out = json_array(), *list = json_object(), *nodes = json_array(), *buffers = json_array(),
+         *live = json_array();
   for (int k = 0; k < spinec_model_inputs(m->model); k++) json_array_append_new(in, port_json(spinec_model_input_name(m->model, k), spinec_model_input(m->model, k)));
   for (int k = 0; k < spinec_model_outputs(m->model); k++)
     json_array_append_new(out, port_json(spinec_model_output_name(m->model, k), spinec_model_output(m->model, k)));
@@ -51,9 +65,13 @@ static void print_json(const Options *o, const Model *m, const OpCount *ops, int
     json_array_append_new(nodes, json_pack("{s:s, s:s, s:s, s:o, s:I}", "op", n.op, "name", n.name, "type", spinec_dtype_name(n.result.dtype), "shape",
                                            shape_json(&n.result), "macs", (json_int_t)n.macs));
   }
-  json_t *j = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:o, s:o, s:o, s:o}", "model", o->paths[0], "macs", (json_int_t)i.macs, "params",
-                        (json_int_t)i.params, "workspace_bytes", (json_int_t)i.workspace_bytes, "live_bytes", (json_int_t)i.live_bytes, "weight_bytes",
-                        (json_int_t)i.weight_bytes, "kernels", i.kernels, "calls", i.calls, "operators", list, "inputs", in, "outputs", out, "nodes", nodes);
+  for (int k = 0; k < i.buffers; k++) json_array_append_new(buffers, buffer_json(spinec_program_get_buffer(m->program, k)));
+  for (int k = 0; k < i.calls; k++) json_array_append_new(live, json_integer(spinec_program_get_live(m->program, k)));
+  json_t *j = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "model", o->paths[0], "macs", (json_int_t)i.macs, "params",
+                        (json_int_t)i.params, "workspace_bytes", (json_int_t)i.workspace_bytes, "live_bytes", (json_int_t)i.live_bytes,
+                        "given_live_bytes", (json_int_t)i.given_live_bytes, "weight_bytes", (json_int_t)i.weight_bytes, "kernels", i.kernels, "calls", i.calls,
+                        "peak_call", peak_call(m->program, i.calls), "operators", list, "inputs", in, "outputs", out, "nodes", nodes, "buffers", buffers, "live",
+                        live);
   json_dumpf(j, stdout, JSON_INDENT(2));
   printf("\n");
   json_decref(j);
@@ -65,6 +83,24 @@ static void print_port(const char *what, const char *name, spinec_tensor t) {
   printf("]\n");
 }
 
+static double percent(int64_t a, int64_t b) { return b ? 100.0 * (double)a / (double)b : 0; }
+
+static void print_memory(const Model *m, const spinec_program_info *i) {
+  int peak = peak_call(m->program, i->calls);
+  char origin[96];
+  if (!i->buffers) return;
+  spinec_call_info c = spinec_program_get_call(m->program, peak, origin, sizeof origin);
+  printf("\nmost is alive at call %d: %s (%s)\n\n%14s %14s %11s    %s\n", peak, origin, c.what, "bytes", "at", "calls", "tensor (*: alive then)");
+  for (int k = 0; k < i->buffers; k++) {
+    spinec_buffer_info b = spinec_program_get_buffer(m->program, k);
+    printf("%14lld %14lld %5d-%-5d %c  ", (long long)b.bytes, (long long)b.offset, b.first, b.last, b.first <= peak && peak <= b.last ? '*' : ' ');
+    if (b.scratch) printf("(scratch)");
+    else printf("%s", *b.name ? b.name : "(unnamed)");
+    if (b.whole >= 0) printf(" in %s", *spinec_program_get_buffer(m->program, b.whole).name ? spinec_program_get_buffer(m->program, b.whole).name : "(unnamed)");
+    printf("\n");
+  }
+}
+
 static void print_text(const Options *o, const Model *m, const OpCount *ops, int kinds) {
   spinec_program_info i = spinec_program_get_info(m->program);
   printf("%s\n\n", o->paths[0]);
@@ -74,7 +110,11 @@ static void print_text(const Options *o, const Model *m, const OpCount *ops, int
   for (int k = 0; k < kinds; k++) printf("%-24s %6d %12.2f\n", ops[k].op, ops[k].n, (double)ops[k].macs / 1e6);
   printf("\nmultiply-adds   %.3f G\nparameters      %.3f M\nweights packed  %.2f MB\nworkspace       %.3f MB (largest live set %.3f MB)\n", (double)i.macs / 1e9,
          (double)i.params / 1e6, (double)i.weight_bytes / 1e6, (double)i.workspace_bytes / 1e6, (double)i.live_bytes / 1e6);
+  if (i.given_live_bytes != i.live_bytes)
+    printf("                in the model's order %.3f MB: reordering saves %.1f%%\n", (double)i.given_live_bytes / 1e6,
+           percent(i.given_live_bytes - i.live_bytes, i.given_live_bytes));
   printf("kernels         %d distinct, %d calls\n", i.kernels, i.calls);
+  if (o->memory) print_memory(m, &i);
 }
 
 int command_inspect(Options *o) {

@@ -10,7 +10,7 @@ enum {
   OPT_OUT = 'o', OPT_LEVEL = 'O', OPT_HELP = 'h', OPT_DUMP = 'd', OPT_QUIET = 'q',
   OPT_EMIT = 256, OPT_TARGET, OPT_SHAPE, OPT_DIM, OPT_BIND, OPT_PREFIX, OPT_WEIGHTS, OPT_THREADS, OPT_EMIT_TEST, OPT_C99, OPT_INPUT, OPT_EXPECT,
   OPT_OUTPUT_DIR, OPT_BACKEND, OPT_ITERS, OPT_PROFILE, OPT_JSON, OPT_RTOL, OPT_ATOL, OPT_LIST, OPT_REPORT, OPT_JOBS, OPT_SEED, OPT_MEAN, OPT_STD,
-  OPT_LAYOUT, OPT_RESIZE, OPT_PRINT_AFTER, OPT_STOP_AFTER, OPT_DISABLE, OPT_BISECT, OPT_TIME_PASSES, OPT_STATS, OPT_MAX_THREADS, OPT_WINOGRAD, OPT_MAX_WEIGHTS
+  OPT_LAYOUT, OPT_RESIZE, OPT_PRINT_AFTER, OPT_STOP_AFTER, OPT_DISABLE, OPT_BISECT, OPT_TIME_PASSES, OPT_STATS, OPT_MAX_THREADS, OPT_WINOGRAD, OPT_MAX_WEIGHTS, OPT_MAX_WORKSPACE, OPT_MEMORY
 };
 
 enum { RUNS = CMD_RUN | CMD_BENCH | CMD_VERIFY, FEEDS = RUNS, ONE = CMD_ALL & ~CMD_CONFORMANCE };
@@ -22,6 +22,7 @@ static const struct Row { const char *name; int id; const char *arg; int command
     {NULL, OPT_LEVEL, "LEVEL", CMD_ALL, "-O0 plain, -O1 fusion, -O2 fast (default), -O3"},
     {"winograd", OPT_WINOGRAD, "off|2|4|5|6|auto", CMD_ALL, "tile of Winograd 3x3 convolutions (default auto: where it pays)"},
     {"max-weights", OPT_MAX_WEIGHTS, "BYTES", CMD_ALL & ~CMD_CONFORMANCE, "bound on the packed weights (k, M, G suffixes)"},
+    {"max-workspace", OPT_MAX_WORKSPACE, "BYTES", CMD_ALL & ~CMD_CONFORMANCE, "bound on the workspace (k, M, G suffixes)"},
     {"shape", OPT_SHAPE, "IN=1x3x640x640", ONE, "shape of an input"},
     {"dim", OPT_DIM, "N=1", ONE, "size of a symbolic dimension"},
     {"bind", OPT_BIND, "IN=FILE", ONE, "make an input a constant"},
@@ -38,6 +39,7 @@ static const struct Row { const char *name; int id; const char *arg; int command
     {"iters", OPT_ITERS, "N", CMD_BENCH, "timed inferences (default: enough for two seconds)"},
     {"profile", OPT_PROFILE, NULL, CMD_BENCH, "time per kernel"},
     {"json", OPT_JSON, NULL, CMD_BENCH | CMD_INSPECT, "machine-readable"},
+    {"memory", OPT_MEMORY, NULL, CMD_INSPECT, "every buffer: when it is alive, and where"},
     {"rtol", OPT_RTOL, "R", CMD_VERIFY | CMD_CONFORMANCE, "relative tolerance (verify: of the output's largest magnitude, 1e-4; conformance: of each element, 1e-3)"},
     {"atol", OPT_ATOL, "A", CMD_VERIFY | CMD_CONFORMANCE, "absolute tolerance (verify: 0; conformance: 1e-5)"},
     {"list", OPT_LIST, "FILE", CMD_CONFORMANCE, "run only the cases named in FILE, one a line"},
@@ -213,6 +215,8 @@ static bool take(Options *o, int id, char *arg) {
   case OPT_TARGET: o->compile.target = arg; return true;
   case OPT_WINOGRAD: return parse_winograd(o, arg);
   case OPT_MAX_WEIGHTS: return parse_bytes(arg, &o->compile.max_weight_bytes);
+  case OPT_MAX_WORKSPACE: return parse_bytes(arg, &o->compile.max_workspace_bytes);
+  case OPT_MEMORY: o->memory = true; return true;
   case OPT_SHAPE: return parse_shape(o, arg);
   case OPT_DIM: return parse_dim(o, arg);
   case OPT_BIND: return add_file(o->binds, &o->nbinds, arg, true);

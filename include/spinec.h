@@ -118,6 +118,7 @@ typedef struct {
   int opt_level;             /* 0..3 */
   int winograd;              /* output tile of Winograd convolutions: 2, 4, 5, 6; 0: none; -1: chosen per layer (the default at -O2) */
   int64_t max_weight_bytes;  /* of packed weights; 0: no limit. Transformed Winograd weights are up to 5.4 times the model's */
+  int64_t max_workspace_bytes;   /* what a caller is to hand in at most; 0: no limit. Slower kernels with less scratch are used to keep it */
   int max_threads;           /* threads the program may be run with (sizes per-thread scratch); 0: 1 */
   /* Developer aids, as on the command line; NULL or 0: off. */
   const char *dump_letters, *print_after, *stop_after, *disable;
@@ -146,8 +147,24 @@ typedef struct {
   int64_t weight_bytes;     /* packed */
   int kernels;              /* distinct functions */
   int calls;                /* kernel launches of one inference */
+  int buffers;              /* in the workspace */
+  int64_t given_live_bytes; /* what live_bytes would be in the model's own order of operators */
 } spinec_program_info;
 spinec_program_info spinec_program_get_info(const spinec_program *p);
+
+/* A tensor in the workspace, or what a kernel needs beside its operands. Two may have the same place where one takes over the other's memory. */
+typedef struct {
+  const char *name;         /* of the ONNX value; "" if unnamed */
+  int64_t bytes;            /* scratch: of all threads */
+  int64_t offset;           /* in the workspace */
+  int first, last;          /* calls between which it is alive; parts of it may be shorter so */
+  bool scratch;
+  int whole;                /* the buffer it is part of; -1: of none */
+} spinec_buffer_info;
+/* i in 0 .. info.buffers-1, in the order of first use. */
+spinec_buffer_info spinec_program_get_buffer(const spinec_program *p, int i);
+/* Bytes of the workspace alive at call i, in 0 .. info.calls-1. */
+int64_t spinec_program_get_live(const spinec_program *p, int i);
 
 /* One kernel launch, in execution order. */
 typedef struct {

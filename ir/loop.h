@@ -189,6 +189,7 @@ typedef struct Call {
   const char **origin;     /* ONNX node names */
   int norigin;
   const char *onnx_op;
+  int node;                /* id of the graph's node while compiling; -1: none. Not printed */
 } Call;
 
 typedef struct Port { const char *name; DType dt; Shape shape; } Port;
@@ -205,6 +206,7 @@ typedef struct Program {
   VEC(Port) inputs;
   VEC(Port) outputs;
   int64_t workspace_bytes, live_bytes, weight_bytes;
+  int64_t *live;              /* by call: bytes of the workspace alive; set by the memory plan, NULL before. Not printed */
   int64_t given_live_bytes;   /* live_bytes if the calls were in the order of the graph; 0: they are. Not printed */
   int64_t macs, params;
 } Program;

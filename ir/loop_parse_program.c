@@ -177,7 +177,7 @@ static void parse_call_args(Parser *p, const Program *prog, Call *c) {
 }
 
 static void parse_program_call(Parser *p, Program *prog) {
-  Call c = {0};
+  Call c = {.node = -1};
   char *name = parse_name(p);
   c.kernel = find_kernel(prog, name);
   if (!c.kernel) {

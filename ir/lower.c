@@ -50,7 +50,7 @@ void lower_close(Lower *l, double flops) {
   if (!k->range) build_range(&l->b, "r", 1);
   settle_aliases(l);
   k->flops = flops;
-  Call c = {.kernel = k, .args = NEW_N(l->arena, Arg, l->nparam)};
+  Call c = {.kernel = k, .args = NEW_N(l->arena, Arg, l->nparam), .node = l->node ? l->node->id : -1};
   for (int i = 0; i < l->nparam; i++) {
     const Buffer *buf = &l->p->buffers.at[l->param[i].buffer];
     c.args[i] = (Arg){l->param[i].buffer, 0};
@@ -175,6 +175,10 @@ Var *lower_weight(Lower *l, const char *name, int buffer, DType dt) {
   for (int i = 0; i < l->nparam; i++)
     if (l->param[i].buffer == buffer && l->param[i].var->type.dt == dt) return l->param[i].var;
   return add_param(l, NULL, buffer, name, dt, ACCESS_CONST);
+}
+
+int64_t lower_scratch_limit(const Lower *l) {
+  return l->scratch_limit && l->node && l->node->id < l->nscratch_limit ? l->scratch_limit[l->node->id] : INT64_MAX;
 }
 
 Var *lower_scratch(Lower *l, const char *name, DType dt, int64_t bytes) {

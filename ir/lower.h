@@ -21,6 +21,8 @@ struct Lower {
   const Target *t;
   int opt_level;
   int winograd;            /* -1: where it pays; 0: never; else the output tile to use */
+  const int64_t *scratch_limit;   /* by node id, NULL: none */
+  int nscratch_limit;
   int64_t spare_weight_bytes;   /* by which packed weights may still outgrow the model's */
   VEC(SharedPacking) shared;    /* passes/lower/conv_winograd.c */
   Build b;                 /* the open kernel */
@@ -57,6 +59,7 @@ Var *lower_in(Lower *l, const Value *v);       /* parameter for reading v; one p
 Var *lower_out(Lower *l, Value *v);            /* parameter for writing v */
 Var *lower_inout(Lower *l, Value *v);          /* writing and reading back (OPF_REVISIT) */
 Var *lower_weight(Lower *l, const char *name, int buffer, DType dt);   /* parameter for a packed weight buffer */
+int64_t lower_scratch_limit(const Lower *l);   /* bytes per thread the node being lowered should do with; INT64_MAX: any number */
 Var *lower_scratch(Lower *l, const char *name, DType dt, int64_t bytes);   /* per thread, contents undefined at each range iteration */
 /* This kernel reads v's element before writing out's at the same place, so v's memory may become out's. Same bytes, v dies here. */
 void lower_allow_in_place(Lower *l, const Value *v, Value *out);

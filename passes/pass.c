@@ -252,6 +252,43 @@ static Driver driver_new(Graph *g, Program *p, Ctx *c) {
   return d;
 }
 
+/* ---- a limit on the workspace ---- */
+
+static bool run_pipeline(Driver *d, int from, bool *stopped) {
+  bool ok = true;
+  int n = COUNTOF(pipeline) - 1;
+  for (int i = from; i < n && ok && !*stopped; i++) {
+    const PassInfo *p = by_letter(pipeline[i]);
+    if (d->o->progress) d->o->progress(d->o->progress_user, p->name, (double)i / n);
+    if (runs(d, p)) ok = run_pass(d, p);
+    if (d->o->stats && !d->p) d->lowered = graph_cost(d->g);
+    if (d->o->stop_after && !strcmp(d->o->stop_after, p->name)) *stopped = ok;
+  }
+  return ok;
+}
+
+static Status too_large(const Driver *d, int64_t least) {
+  const char *hint = d->p->max_threads > 1 ? "with fewer threads there is less scratch" : NULL;
+  return diag_error(d->c->diag, SPINEC_ERR_OPTION, NULL, hint, "max-workspace: %lld bytes are too few, the least found is %lld",
+                    (long long)d->o->max_workspace_bytes, (long long)least);
+}
+
+/* Lowers again, with less scratch, until the workspace is small enough. False after reporting that it cannot be. */
+static bool fit_workspace(Driver *d) {
+  int64_t limit = d->o->max_workspace_bytes, least = d->p->workspace_bytes;
+  int lowering = (int)(strchr(pipeline, 'l') - pipeline);
+  bool stopped = false;
+  while (d->p->workspace_bytes > limit && budget_tighten(d->c, d->g, d->p, limit)) {
+    d->p = NULL;
+    d->have = COMPACT;
+    if (!run_pipeline(d, lowering, &stopped)) return false;
+    least = MINI(least, d->p->workspace_bytes);
+  }
+  if (d->p->workspace_bytes <= limit) return true;
+  too_large(d, least);
+  return false;
+}
+
 /* ---- entry points ---- */
 
 Program *passes_run(Graph *g, Ctx *c, bool *stopped) {
@@ -260,15 +297,8 @@ Program *passes_run(Graph *g, Ctx *c, bool *stopped) {
   Driver d = driver_new(g, NULL, c);
   d.have = PLAIN;
   if (c->opt->stats) d.imported = d.lowered = graph_cost(g);
-  bool ok = true;
-  int n = COUNTOF(pipeline) - 1;
-  for (int i = 0; i < n && ok && !*stopped; i++) {
-    const PassInfo *p = by_letter(pipeline[i]);
-    if (c->opt->progress) c->opt->progress(c->opt->progress_user, p->name, (double)i / n);
-    if (runs(&d, p)) ok = run_pass(&d, p);
-    if (c->opt->stats && !d.p) d.lowered = graph_cost(g);
-    if (c->opt->stop_after && !strcmp(c->opt->stop_after, p->name)) *stopped = ok;
-  }
+  bool ok = run_pipeline(&d, 0, stopped);
+  if (ok && !*stopped && c->opt->max_workspace_bytes) ok = fit_workspace(&d);
   if (c->opt->progress && ok) c->opt->progress(c->opt->progress_user, "done", 1);
   report(&d);
   return ok && !*stopped ? d.p : NULL;

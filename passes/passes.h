@@ -25,6 +25,8 @@ typedef struct Ctx {
   const spinec_compile_options *opt;
   EvalFn eval;
   VEC(Stat) stats;
+  int64_t *scratch_limit;  /* by node id: bytes per thread lowering should do with; NULL: no limits */
+  int nscratch_limit;
   int64_t applied;         /* by the running pass so far */
 } Ctx;
 
@@ -81,6 +83,8 @@ bool conv_groups_dense(const Node *n, int lanes);
 
 /* ---- memory/ ---- */
 bool pass_order(Program *p, Ctx *c);     /* calls in an order in which little is alive at a time */
+/* After a plan of more than `limit` bytes: less scratch for some nodes, when lowered again. False: there is none left to save. */
+bool budget_tighten(Ctx *c, const Graph *g, const Program *p, int64_t limit);
 bool pass_memory(Program *p, Ctx *c);    /* live ranges, in-place reuse, offsets; workspace_bytes and live_bytes */
 
 /* ---- loop/ ---- */

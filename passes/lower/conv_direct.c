@@ -196,6 +196,7 @@ static void strip_input(const Plan *p, int64_t strip, int64_t *rows, int64_t *co
 static void plan_strips(Lower *l, Plan *p, int64_t blocks) {
   const ConvShape *s = &p->s;
   int64_t budget = (l->t->l2 ? l->t->l2 : 256 << 10) / 2 / 4;   /* floats of input a strip may occupy */
+  if (p->copy) budget = MINI(budget, lower_scratch_limit(l) / 4);
   int64_t along = p->flat ? s->ow : s->oh, unit = p->flat ? p->tile.cols : p->tile.rows, rows, cols;
   ConvWork w = {.images = s->n, .units = div_up(along, unit), .unit = unit, .panels = p->panels + (p->rest != 0)};
   for (w.most = w.units; w.most > 1; w.most = div_up(w.most, 2)) {
@@ -668,7 +669,7 @@ static void open_result(Emit *e, const ConvShape *given) {
   if (whole_image(given)) conv_allow_in_place(l, n, given);
   e->turn_cols = p->flat ? p->strip : p->s.ow;
   int64_t slots = p->tile.vecs * p->tile.rows * e->turn_cols;
-  if (whole_image(given) && turn_pays(l, n) && slots * l->t->lanes * 4 <= TURN_MOST) e->turn = turn_open(l, n, slots);
+  if (whole_image(given) && turn_pays(l, n) && slots * l->t->lanes * 4 <= MINI(TURN_MOST, lower_scratch_limit(l))) e->turn = turn_open(l, n, slots);
   int64_t weights = p->blocks * given->block * given->kh * given->kw * p->tile.vecs * l->t->lanes;
   if (given->gate) e->gated = lower_scratch(l, "gw", DT_F32, weights * 4);
 }

@@ -201,7 +201,7 @@ static bool make_plan(const Lower *l, const ConvShape *s, int m, int only, Plan 
 
 static void plan_strips(const Lower *l, const ConvShape *s, Plan *p) {
   int64_t channels = MAXI(p->blocks * s->block, p->vectors * l->t->lanes), positions = p->f.t * p->f.t, unit = p->tile.cols, cg = s->c / s->group;
-  int64_t budget = MAXI(l->t->l2, 256 << 10) / 4;   /* floats */
+  int64_t budget = MINI(MAXI(l->t->l2, 256 << 10), lower_scratch_limit(l)) / 4;   /* floats */
   ConvWork w = {.images = s->n, .units = div_up(p->tiles, unit), .unit = unit, .panels = p->panels + (p->rest != 0)};
   w.most = MAXI(1, MINI(MOST_TILES / unit, budget / ((positions + 1) * channels * unit)));
   w.input_cycles = p->tile_input * (double)unit;
@@ -568,6 +568,7 @@ bool conv_winograd(Lower *l, const Node *n) {
   Plan *p = &e.p;
   plan_strips(l, s, p);
   int lanes = l->t->lanes;
+  if ((p->f.t * p->f.t + 1) * p->slot * 4 > lower_scratch_limit(l)) return false;
   const char *groups = s->group > 1 ? arena_printf(l->arena, " in %lld groups", (long long)s->group) : "";
   e.b = lower_open(l, n, "conv3x3 winograd F(%d,3)%s %lld->%lld, %lldx%lld, tile %dx%d", p->f.m, groups, (long long)s->c, (long long)s->k, (long long)s->oh,
                    (long long)s->ow, p->tile.cols, p->tile.vecs * lanes);

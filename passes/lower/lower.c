@@ -108,7 +108,8 @@ static void lower_node(Lower *l, const Node *n, Ctx *c) {
     pass_count(c, "lower", "results made beside another node's", 1);
     return;
   }
-  for (const LowerSchedule *s = lower_schedules; l->opt_level >= 1 && s->apply; s++) {
+  bool plain = l->opt_level < 1 || lower_scratch_limit(l) == 0;
+  for (const LowerSchedule *s = lower_schedules; !plain && s->apply; s++) {
     if (s->op != n->op || !s->apply(l, n)) continue;
     pass_count(c, "lower", s->name, 1);
     return;
@@ -121,6 +122,8 @@ Program *lower_graph(Graph *g, Ctx *c) {
   graph_compact(g);
   Lower l = {.arena = c->arena, .g = g, .p = program_new(c->arena, c->target), .t = c->target, .opt_level = c->opt ? c->opt->opt_level : 2};
   l.winograd = c->opt && c->opt->opt_level >= 2 ? c->opt->winograd : 0;
+  l.scratch_limit = c->scratch_limit;
+  l.nscratch_limit = c->nscratch_limit;
   l.spare_weight_bytes = spare_weight_bytes(g, c);
   l.p->name = g->name;
   l.p->file = g->file;

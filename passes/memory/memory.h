@@ -1,7 +1,7 @@
 /* passes/memory/memory.h: what ordering the calls and planning the workspace share.
  *
  * Sections, one per file:  share.c (which operand's memory a result may take over) · order.c, order_search.c (calls in an order of small
- * peak) · plan.c (the pass: blocks, in-place reuse, check) · offsets.c, offsets_exact.c (where blocks go)
+ * peak) · plan.c (the pass: blocks, in-place reuse, check) · budget.c · offsets.c, offsets_exact.c (where blocks go)
  *
  * Both count memory by the segments of program_live.c: parts of one buffer live and die apart.
  */

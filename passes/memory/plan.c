@@ -191,9 +191,10 @@ static void compact_blocks(Plan *m) {
 
 /* ---- live sets ---- */
 
-/* The largest sum of bytes alive at one call. */
-static int64_t live_set(const Plan *m, bool exact) {
-  int64_t *live = NEW_N(m->a, int64_t, m->p->calls.n + 1), most = 0;
+/* The largest sum of bytes alive at one call; fills live[calls + 1]. */
+static int64_t live_set(const Plan *m, bool exact, int64_t *live) {
+  int64_t most = 0;
+  memset(live, 0, ((size_t)m->p->calls.n + 1) * sizeof *live);
   for (int i = 0; i < m->n; i++) {
     for (int j = 0; j < m->block[i].n; j++) {
       const Piece *x = &m->block[i].piece[j];
@@ -235,14 +236,16 @@ static void check(const Plan *m, int64_t top) {
 }
 
 bool pass_memory(Program *p, Ctx *c) {
+  p->live = NEW_N(p->arena, int64_t, p->calls.n + 1);
   ArenaMark mark = arena_mark(p->arena);
   Plan m = {.p = p, .a = p->arena, .s = program_segments(p, p->arena)};
   set_lives(&m);
   make_blocks(&m);
   share_in_place(&m);
   compact_blocks(&m);
-  p->live_bytes = live_set(&m, true);
-  p->workspace_bytes = m.n ? choose_offsets(m.a, m.block, m.n, p->calls.n, live_set(&m, false)) : 0;
+  int64_t bound = live_set(&m, false, p->live);
+  p->live_bytes = live_set(&m, true, p->live);
+  p->workspace_bytes = m.n ? choose_offsets(m.a, m.block, m.n, p->calls.n, bound) : 0;
   check(&m, p->workspace_bytes);
   program_layout_weights(p);
   int parts = 0;
