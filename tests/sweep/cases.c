@@ -82,6 +82,16 @@ static void specialise(Rng *r, Case *c, int lanes) {
     c->k = c->c;
     c->ceil_mode = one_in(r, 3), c->include_pad = one_in(r, 2);
     break;
+  case SUM:
+    c->kh = c->kw = c->dh = c->dw = 1;
+    if (!one_in(r, 3)) c->sh = c->sw = 1;
+    for (int i = 0; i < 4; i++) c->pad[i] = 0;
+    break;
+  case JOINED:
+    if (one_in(r, 2)) c->kh = c->kw = c->sh = c->sw = c->dh = c->dw = 1, c->pad[0] = c->pad[1] = c->pad[2] = c->pad[3] = 0;
+    c->k = MAXI(1, MINI(c->k, c->c / 3));
+    c->second = c->residual = c->upsampled = false;
+    break;
   case KIND_COUNT: break;
   }
 }
@@ -101,7 +111,8 @@ Case case_make(Rng *r, Kind kind, int lanes) {
 }
 
 const char *case_text(const Case *c) {
-  static const char *const kinds[] = {"direct", "pointwise", "winograd", "depthwise", "groups", "winograd groups", "transposed", "product", "neighbours", "maximum", "average"};
+  static const char *const kinds[] = {"direct", "pointwise", "winograd", "depthwise", "groups", "winograd groups", "transposed", "product", "neighbours", "maximum", "average", "sum",
+                                      "joined"};
   static char s[400];
   snprintf(s, sizeof s, "%s n%d c%d %dx%d k%d %dx%d s%dx%d d%dx%d pads %d,%d,%d,%d out %d,%d groups %d%s%s%s%s%s%s%s%s%s%s%s%s act %d move %d", kinds[c->kind],
            (int)c->n, (int)c->c, (int)c->h, (int)c->w, (int)c->k, (int)c->kh, (int)c->kw, (int)c->sh, (int)c->sw, (int)c->dh, (int)c->dw, (int)c->pad[0],
@@ -247,8 +258,35 @@ static Value *pool(Graph *g, const Case *c, Value *x) {
   return make(g, c->kind == AVERAGE ? OP_AveragePool : OP_MaxPool, &at, &x, 1);
 }
 
+/* Two more images, of sizes and strides of their own, reach the size of the first one's result. */
+static Value *sum(Graph *g, Rng *r, const Case *c, Value *x) {
+  Value *y = convolution(g, r, c, x);
+  for (int i = 0; i < 2; i++) {
+    Case other = *c;
+    other.c = pick(r, 1, 40), other.sh = pick(r, 1, 2), other.sw = pick(r, 1, 2), other.second = false, other.bias = one_in(r, 2);
+    int64_t h = (y->shape.d[2].n - 1) * other.sh + pick(r, 1, other.sh), w = (y->shape.d[3].n - 1) * other.sw + pick(r, 1, other.sw);
+    Shape s = shape_of(4, (int64_t[]){c->n, other.c, h, w});
+    Value *z = add_input(g, &s);
+    y = make2(g, OP_Add, y, convolution(g, r, &other, one_in(r, 2) ? z : pointwise(g, r, z, other.c)));
+  }
+  return y;
+}
+
+/* Three convolutions that differ in nothing but their channels. */
+static Value *joined(Graph *g, Rng *r, const Case *c, Value *x) {
+  Value *part[3];
+  for (int i = 0; i < 3; i++) {
+    Case other = *c;
+    other.k = pick(r, 1, c->k), other.bias = one_in(r, 2), other.act = (Act)rng_below(r, ACT_COUNT);
+    part[i] = activated(g, &other, convolution(g, r, &other, x));
+  }
+  return make(g, OP_Concat, &(AxisAttr){.axis = 1}, part, 3);
+}
+
 static Value *tested(Graph *g, Rng *r, const Case *c, Value *x) {
   if (c->kind == MAXIMUM || c->kind == AVERAGE) return pool(g, c, x);
+  if (c->kind == SUM) return sum(g, r, c, x);
+  if (c->kind == JOINED) return joined(g, r, c, x);
   return c->kind == NEIGHBOURS ? make(g, OP_Lrn, &(LrnAttr){.size = c->kh, .alpha = 0.5, .beta = 0.75, .bias = 1}, &x, 1) : convolution(g, r, c, x);
 }
 

@@ -51,7 +51,7 @@ static const struct { const char *starts, *has, *lacks; } schedules[] = {
   {"conv", " strided", "conv1x1"}, {"conv", " in ", "winograd"}, {"conv3x3 ", "tile", "winograd"}, {"conv_transposed", "tile", NULL},
   {"depthwise", "tile", " strided"}, {"depthwise", " strided", NULL}, {"matmul tile", "", NULL}, {"matmul dot", "", NULL}, {"lrn", "", NULL}, {"maximum", "", NULL}, {"average", "", NULL},
   {"Concat", " channels of ", NULL}, {"Slice", " channels of ", NULL}, {"Gather", " channels of ", NULL}, {"Reorder", "blocked", NULL},
-  {"conv rows", "", NULL}, {"conv_transpose,", "", NULL},
+  {"conv1x1 sum", "tile", NULL}, {"conv", " joined ", NULL}, {"conv rows", "", NULL}, {"conv_transpose,", "", NULL},
 };
 static int reached[COUNTOF(schedules)];
 static int gates, means;   /* convolutions with a gate in their weights; depthwise ones with means as a second result */
@@ -96,6 +96,7 @@ static void choose(const Sweep *s, Batch *b, uint64_t index) {
     b->target.vregs = rng_below(&r, 2) ? 16 : 32;
     b->target.l2 = 64 << 10;   /* small, so that strips are many */
   }
+  if (index % 4 >= 2) b->target.l2 = 2 << 10;   /* next to nothing stays in it: sums are merged, and convolutions of one tensor joined */
   for (int i = 0; i < BATCH; i++) b->c[i] = case_make(&r, (Kind)i, b->target.lanes);
 }
 
