@@ -5,9 +5,9 @@
 
 Networks are made by spinenet-gen with their BatchNormalization, as VARIANT:SIZE, VARIANT:SIZE:retinanet with the detection head; ResNet-50
 with a feature pyramid is written here (needs the onnx package; weights are seeded). For each one, a table: all rewrites, then without each
-that applied. Multiply-adds and bytes of activations are those of the graph as it is lowered (spinec --stats: every kernel reads each of its tensors once;
-weights do not count), kernels and workspace those of the program, times the smallest of some runs on one thread, rounds of all rows taking
-turns.
+that applied (what its absence costs is what it saves; the stores it avoids have a column), then without any of them. Multiply-adds and bytes
+of activations are those of the graph as it is lowered (spinec --stats: every kernel reads each of its tensors once; weights do not count),
+kernels and workspace those of the program, times the smallest of some runs on one thread, rounds of all rows taking turns.
 --with CMD puts a command in front of each timing. --no-times leaves them out.
 """
 import argparse
@@ -102,16 +102,19 @@ def best_ms(spinec, model, without, iters, prefix):
 def table(name, spinec, model, a):
     full = measure(spinec, model, None)
     rows = [("all rewrites", None, full)]
-    rows += [("without " + p, p, measure(spinec, model, p)) for p in full["applied"] if p not in KEPT]
+    passes = [p for p in full["applied"] if p not in KEPT]
+    rows += [("without " + p, p, measure(spinec, model, p)) for p in passes]
+    rows.append(("without any", ",".join(passes), measure(spinec, model, ",".join(passes))))
     for _ in range(0 if a.no_times else a.rounds):
         for _, without, r in rows:
             ms = best_ms(spinec, model, without, a.iters, shlex.split(a.prefix))
             r["ms"] = ms if r["ms"] is None else min(r["ms"], ms)
     print("\n**%s**\n" % name)
-    print("| | applied | multiply-adds, G | moved, MB | stored, MB | kernels | workspace, MB | ms |\n|---|---|---|---|---|---|---|---|")
+    print("| | applied | multiply-adds, G | moved, MB | stored, MB | stores avoided, MB | kernels | workspace, MB | ms |\n" + "|---" * 9 + "|")
     for title, without, r in rows:
-        print("| %s | %s | %.3f | %.1f | %.1f | %d | %.2f | %s |" % (title, full["applied"].get(without, ""), r["macs"] / 1e9, r["moved"] / 1e6, r["stored"] / 1e6,
-              r["calls"], r["workspace"] / 1e6, "" if r["ms"] is None else "%.1f" % r["ms"]))
+        avoided = "%.1f" % ((r["stored"] - full["stored"]) / 1e6) if without else ""
+        print("| %s | %s | %.3f | %.1f | %.1f | %s | %d | %.2f | %s |" % (title, full["applied"].get(without, ""), r["macs"] / 1e9, r["moved"] / 1e6,
+              r["stored"] / 1e6, avoided, r["calls"], r["workspace"] / 1e6, "" if r["ms"] is None else "%.1f" % r["ms"]))
     sys.stdout.flush()
 
 
