@@ -95,10 +95,10 @@ static int64_t const_bytes(const Graph *g) {
 }
 
 /* How much larger than the model packed weights may become. Without a limit from the user: any amount where there are caches to stream them
- * through, nothing on machines that are likely to have little memory. */
+ * through, twice the model on other processors with fast vectors, nothing on machines that are likely to have little memory. */
 static int64_t spare_weight_bytes(const Graph *g, const Ctx *c) {
   if (c->opt && c->opt->max_weight_bytes) return c->opt->max_weight_bytes - const_bytes(g);
-  return c->target->l3 ? INT64_MAX : 0;
+  return c->target->l3 ? INT64_MAX : c->target->fma ? 2 * const_bytes(g) : 0;
 }
 
 static void lower_node(Lower *l, const Node *n, Ctx *c) {
