@@ -1,15 +1,15 @@
-/* lower_parts.c: tensors that are stretches of others: what a concatenation joins is made in its place within the result, what a slice takes
- * is read where it lies, and no kernel copies anything.
+/* lower_parts.c: tensors that are stretches of others: what a concatenation joins is made in its place within the result, what a slice
+ * takes is read where it lies, and no kernel copies anything.
  *
  * A value's place is decided before nodes are lowered, consumers first (lower_plan_parts), so that a concatenation of concatenations puts
  * everything into the last one's buffer. Slices follow when they are lowered: their operand has its buffer by then.
  *
  * A stretch of one buffer is possible where all dims outside the axis have extent 1 in memory: the outermost axis, the channels (whole
- * blocks, where they are blocked) of a single image. An operand is made in place unless it has a place already: as part of the signature, as
- * a constant, as operand of another concatenation or of the same one before. Then its bytes are copied into the place.
+ * blocks, where they are blocked) of a single image. An operand is made in place unless it has a place already: as part of the signature,
+ * as a constant, as operand of another concatenation or of the same one before. Then its bytes are copied into the place.
  *
- * The pieces of a split that a concatenation joins again as they were, between others, are not placed one by one: the tensor that was split is
- * made there.
+ * The pieces of a split that a concatenation joins again as they were, between others, are not placed one by one: the tensor that was split
+ * is made there.
  */
 #include "lower.h"
 
@@ -81,8 +81,8 @@ static bool has_place(Lower *l, const Value *v) {
   return v->is_input || v->is_output || value_is_const(v) || !v->def || bytes_of(v) == 0 || *lower_buffer_slot(l, v) >= 0;
 }
 
-/* The tensor whose slices are operands i, i+1, ... of a concatenation, together all of it and in its order; NULL if there is none. Gives the
- * number of operands. */
+/* The tensor whose slices are operands i, i+1, ... of a concatenation, together all of it and in its order; NULL if there is none. Gives
+ * the number of operands. */
 static Value *split_again(const Lower *l, const Node *n, const int64_t *at, int i, int *count) {
   Value *x = n->in[i]->def && n->in[i]->def->op == OP_Slice ? n->in[i]->def->in[0] : NULL;
   if (!x || slice_place(l, n->in[i]->def) != 0) return NULL;

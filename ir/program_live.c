@@ -1,7 +1,7 @@
 /* ir/program_live.c: which bytes of a program's buffers are alive between which calls.
  *
- * Buffers may be parts of others: the operands of a concatenation are made in their places within its result, the pieces of a split are read
- * where they lie. A byte belongs to all buffers that cover it, and lives from the first to the last call that has one of them as an
+ * Buffers may be parts of others: the operands of a concatenation are made in their places within its result, the pieces of a split are
+ * read where they lie. A byte belongs to all buffers that cover it, and lives from the first to the last call that has one of them as an
  * argument. So every buffer that is no part is cut where parts begin and end, and each piece has a life of its own: a place in a
  * concatenation's result is free until its operand is made, and what nobody reads any more of a tensor that was split is free again.
  */

@@ -2,8 +2,8 @@
  *
  * After a plan it is known at which calls too much is alive. Kernels' scratch there is all that can be smaller (operands and results are in
  * place already, and their order is the best found): each such node gets a limit, by which lowering chooses smaller strips, another
- * algorithm, or at last the plain one, and the program is lowered, ordered and planned again. Where a node could not keep to its limit it is
- * halved the next time.
+ * algorithm, or at last the plain one, and the program is lowered, ordered and planned again. Where a node could not keep to its limit
+ * it is halved the next time.
  */
 #include "memory.h"
 

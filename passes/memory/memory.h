@@ -19,8 +19,8 @@ int64_t segment_bytes(const Program *p, const Segment *s);
 
 /* ---- share.c ---- */
 
-/* At a call whose kernel reads an element of `in` before it writes that of `out`, in's memory may become out's: if nothing of `in` is needed
- * afterwards, and nothing of `out` exists before. */
+/* At a call whose kernel reads an element of `in` before it writes that of `out`, in's memory may become out's: if nothing of `in` is
+ * needed afterwards, and nothing of `out` exists before. */
 typedef struct Share { int in, out; } Share;   /* buffers */
 /* The pairs of call t, those to try first in front. share: room for the square of its parameters. */
 int call_shares(const Program *p, const Segments *s, int t, Share *share);
@@ -79,8 +79,8 @@ bool blocks_meet(const Body *a, const Body *b);      /* some of their pieces liv
 
 /* ---- offsets_exact.c ---- */
 
-/* Places within `limit` bytes for the blocks that live where memory is short, spending at most `work` steps; offset -1 for the others. live:
- * bytes by call. False: none were found. */
+/* Places within `limit` bytes for the blocks that live where memory is short, spending at most `work` steps; offset -1 for the others.
+ * live: bytes by call. False: none were found. */
 bool exact_offsets(Arena *a, const Body *block, int n, int calls, const int64_t *live, int64_t limit, int64_t work, int64_t *offset);
 
 #endif

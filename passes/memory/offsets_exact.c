@@ -118,7 +118,8 @@ static void sort_todo(Exact *e, int order) {
   for (int i = 0; i < e->n; i++) {
     const Body *b = &e->block[e->todo[i]];
     double size = (double)b->size, length = b->last - b->first + 1;
-    key[i] = order == 0 ? (Key){size, length, e->todo[i]} : order == 1 ? (Key){length, size, e->todo[i]} : (Key){size * length, size, e->todo[i]};
+    int x = e->todo[i];
+    key[i] = order == 0 ? (Key){size, length, x} : order == 1 ? (Key){length, size, x} : (Key){size * length, size, x};
   }
   if (e->n) qsort(key, (size_t)e->n, sizeof *key, compare_keys);
   for (int i = 0; i < e->n; i++) e->todo[i] = key[i].block;
