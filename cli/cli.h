@@ -1,7 +1,7 @@
 /* cli/cli.h: the command line, a thin client of spinec.h.
  *
  * Sections, one per file:  main.c (dispatch, usage) · options.c (one table for all commands) · model.c (load, compile, messages, progress) ·
- * tensors.c (inputs from files, comparing) · one file per command
+ * tensors.c (inputs from files, comparing) · profile.c · one file per command
  *
  * Exit status: 0 success, 1 the work failed, 2 the command line makes no sense. Results go to stdout, everything else to stderr.
  */
@@ -17,6 +17,7 @@ enum { CMD_COMPILE = 1, CMD_RUN = 2, CMD_BENCH = 4, CMD_VERIFY = 8, CMD_CONFORMA
 typedef struct NamedFile { const char *name, *path; } NamedFile;   /* name NULL: by position */
 
 #define MAX_GIVEN 256
+#define MAX_BACKENDS 3
 typedef struct Options {
   int command;
   const char *paths[MAX_GIVEN]; int npaths;          /* MODEL or DIR... */
@@ -28,6 +29,7 @@ typedef struct Options {
   int iters, jobs;
   bool emit_test, c99, json, profile, quiet, memory;
   spinec_backend backend; bool backend_given;
+  spinec_backend backends[MAX_BACKENDS]; int nbackends;   /* bench: all that were given; [0] is `backend` */
   spinec_compile_options compile;
   spinec_shape_binding shapes[MAX_GIVEN]; int nshapes;
   spinec_dim_binding dims[MAX_GIVEN]; int ndims;

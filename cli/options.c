@@ -35,7 +35,7 @@ static const struct Row { const char *name; int id; const char *arg; int command
     {"input", OPT_INPUT, "[NAME=]FILE", FEEDS, ".npy, .pb, .png or .jpg; by name or in order (default: seeded numbers)"},
     {"expect", OPT_EXPECT, "[NAME=]FILE", CMD_VERIFY, "expected output, .npy or .pb (default: what the interpreter gives)"},
     {"output-dir", OPT_OUTPUT_DIR, "DIR", CMD_RUN, "where OUTPUTNAME.npy go (default: here)"},
-    {"backend", OPT_BACKEND, "WHICH", RUNS | CMD_CONFORMANCE, "jit, c or interp (default: jit where built in, else c)"},
+    {"backend", OPT_BACKEND, "WHICH", RUNS | CMD_CONFORMANCE, "jit, c or interp (default: jit where built in, else c); bench: a comma list takes turns"},
     {"iters", OPT_ITERS, "N", CMD_BENCH, "timed inferences (default: enough for two seconds)"},
     {"profile", OPT_PROFILE, NULL, CMD_BENCH, "time per kernel"},
     {"json", OPT_JSON, NULL, CMD_BENCH | CMD_INSPECT, "machine-readable"},
@@ -198,12 +198,28 @@ static bool parse_size(Options *o, const char *arg) {
          o->resize_h <= IMAGE_MAX_SIDE;
 }
 
+/* One, or for bench a comma list without repetitions. */
+static bool parse_backends(Options *o, char *arg) {
+  static const char *const names[] = {"interp", "c", "jit", NULL};
+  o->nbackends = 0;
+  for (char *s = arg, *end; s; s = end) {
+    int word;
+    end = strchr(s, ',');
+    if (end) *end++ = 0;
+    if (o->nbackends == (o->command == CMD_BENCH ? MAX_BACKENDS : 1) || !parse_word(s, names, &word)) return false;
+    for (int i = 0; i < o->nbackends; i++)
+      if (o->backends[i] == (spinec_backend)word) return false;
+    o->backends[o->nbackends++] = (spinec_backend)word;
+  }
+  o->backend = o->backends[0];
+  return o->backend_given = true;
+}
+
 /* ---- parsing ---- */
 
 static bool take(Options *o, int id, char *arg) {
   static const char *const emits[] = {"c", "obj", "asm", "so", "llvm", "ir", "loops", NULL};
   static const char *const weights[] = {"inline", "file", "obj", NULL};
-  static const char *const backends[] = {"interp", "c", "jit", NULL};
   static const char *const layouts[] = {"nchw", "nhwc", NULL};
   int word;
   switch (id) {
@@ -229,7 +245,7 @@ static bool take(Options *o, int id, char *arg) {
   case OPT_INPUT: return add_file(o->inputs, &o->ninputs, arg, false);
   case OPT_EXPECT: return add_file(o->expects, &o->nexpects, arg, false);
   case OPT_OUTPUT_DIR: o->output_dir = arg; return true;
-  case OPT_BACKEND: if (!parse_word(arg, backends, &word)) return false; o->backend = (spinec_backend)word; o->backend_given = true; return true;
+  case OPT_BACKEND: return parse_backends(o, arg);
   case OPT_ITERS: return parse_int32(arg, 1, 1000000, &o->iters);
   case OPT_PROFILE: o->profile = true; return true;
   case OPT_JSON: o->json = true; return true;
@@ -275,7 +291,8 @@ static bool check(const Options *o) {
 
 bool options_parse(Options *o, int command, int argc, char **argv, bool *help) {
   *o = (Options){.command = command, .seed = 1, .rtol = -1, .atol = -1, .compile = spinec_compile_options_default(), .image = image_format_imagenet()};
-  o->backend = spinec_backend_available(SPINEC_BACKEND_JIT) ? SPINEC_BACKEND_JIT : SPINEC_BACKEND_C;
+  o->backends[0] = o->backend = spinec_backend_available(SPINEC_BACKEND_JIT) ? SPINEC_BACKEND_JIT : SPINEC_BACKEND_C;
+  o->nbackends = 1;
   o->command_line = join(argc, argv);
   struct option longs[NROWS + 1];
   char shorts[2 * NROWS + 2] = "";
