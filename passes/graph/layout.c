@@ -26,6 +26,12 @@ static bool conv_depthwise_node(const Node *n) {
   return group > 1 && group == n->in[0]->shape.d[1].n && group == n->out[0]->shape.d[1].n;
 }
 
+/* Few results per channel. */
+static bool conv_multiplied(const Node *n) {
+  int64_t group = conv_group(n);
+  return group > 1 && group == n->in[0]->shape.d[1].n && n->out[0]->shape.d[1].n / group <= 4;
+}
+
 /* Transposed convolutions that are computed as convolutions of one group. */
 static bool transposed_dense(const Node *n) {
   const ConvTransposeAttr *a = n->attr;
@@ -52,13 +58,13 @@ static bool conv_blocks(const Node *n, int lanes) {
   if (n->op == OP_ConvSum) return sum_blocks(n);
   if (!may_block(n->out[0]) || !may_block(n->in[0]) || !value_is_const(n->in[1])) return false;
   if (n->ncore > 2 && n->in[2] && !value_is_const(n->in[2])) return false;
-  return n->op == OP_ConvTranspose || conv_depthwise_node(n) || conv_groups_dense(n, lanes);
+  return n->op == OP_ConvTranspose || conv_multiplied(n) || conv_groups_dense(n, lanes);
 }
 
 /* A dense convolution broadcasts single input elements, so it reads PLAIN as easily when there are few channels. */
 static bool conv_input_blocked(const Node *n, int i, int lanes) {
   if (n->op == OP_ConvSum) return sum_data(n, i) && n->in[i]->shape.d[1].n > lanes / 2;
-  return conv_depthwise_node(n) || n->in[0]->shape.d[1].n > lanes / 2;
+  return conv_multiplied(n) || n->in[0]->shape.d[1].n > lanes / 2;
 }
 
 static bool reduces_space_only(const Node *n) {

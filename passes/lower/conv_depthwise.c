@@ -4,6 +4,9 @@
  * once and shared by the taps. Columns whose window leaves the image are tiles of their own, unrolled with only the taps that exist; kernel
  * rows outside the image are skipped.
  *
+ * With several results per channel (a channel multiplier m) the vectors of one block of channels become m vectors of results, each of which
+ * takes its channels, every one m times, by a shuffle.
+ *
  * Where the mean of each channel is wanted as well (squeeze and excite) and a plane is computed in one go, its results are added up on their
  * way to memory, row by row, and the ReduceMean needs no kernel.
  */
@@ -11,6 +14,7 @@
 
 #define MAX_TILE 16
 #define MAX_TAPS 16
+#define MULTIPLIER_MAX 4   /* conv_direct's waste is as much */
 
 typedef struct Emit {
   Lower *l;
@@ -19,7 +23,8 @@ typedef struct Emit {
   ConvShape s;
   Var *x, *w;
   ConvAffine affine;
-  Expr *img, *cb, *y;
+  Expr *img, *cb, *kb, *y;   /* blocks of channels: read, written */
+  int multiplier, part;      /* kb is cb * multiplier + part */
   const Node *mean;   /* of the result's planes, made here; or NULL */
   Var *row_sum;
   int tile;
@@ -31,6 +36,16 @@ static bool tap_inside(const ConvShape *s, int64_t ox, int64_t kw) {
   return ix >= 0 && ix < s->iw;
 }
 
+/* The channels that the lanes of the results' vector are of. */
+static Expr *channels_of(Emit *e, Expr *v) {
+  if (e->multiplier == 1) return v;
+  uint8_t table[MAX_LANES];
+  int lanes = e->l->t->lanes;
+  for (int i = 0; i < lanes; i++) table[i] = (uint8_t)((e->part * lanes + i) / e->multiplier);
+  v = s_let(e->b, "v", v);
+  return x_shuffle(e->b, v, v, table, lanes);
+}
+
 /* Pixels x0 .. x0+cols-1; at_edge: x0 is a constant and taps outside the image are left out. */
 static void emit_tile(Emit *e, Expr *x0, int cols, bool at_edge) {
   Build *b = e->b;
@@ -39,7 +54,7 @@ static void emit_tile(Emit *e, Expr *x0, int cols, bool at_edge) {
   int64_t x0i = 0;
   if (at_edge) x_is_int(x0, &x0i);
   Var *acc[MAX_TILE];
-  Expr *k = x_muli(b, e->cb, lanes), *init = conv_start(e->l, &e->affine, k);
+  Expr *k = x_muli(b, e->kb, lanes), *init = conv_start(e->l, &e->affine, k);
   for (int i = 0; i < cols; i++) {
     char name[32];
     snprintf(name, sizeof name, "a%d", i);
@@ -51,7 +66,7 @@ static void emit_tile(Emit *e, Expr *x0, int cols, bool at_edge) {
   int64_t blocks = (s->c + lanes - 1) / lanes;
   Expr *plane = x_add(b, x_muli(b, e->img, blocks), e->cb);
   Expr *row = s_let(b, "xi", x_muli(b, x_addi(b, x_add(b, x_muli(b, x_add(b, x_muli(b, plane, s->h), iy), s->iw), x_muli(b, x0, s->sw)), -s->pw), lanes));
-  Expr *wrow = s_let(b, "wi", x_muli(b, x_add(b, x_muli(b, e->cb, s->kh), kh), s->kw * lanes));
+  Expr *wrow = s_let(b, "wi", x_muli(b, x_add(b, x_muli(b, e->kb, s->kh), kh), s->kw * lanes));
   Expr *w[MAX_TAPS];
   for (int64_t kw = 0; kw < s->kw; kw++) w[kw] = s_let(b, "w", x_load(b, e->w, x_addi(b, wrow, kw * lanes), lanes));
   int64_t span = (cols - 1) * s->sw + (s->kw - 1) * s->dw + 1;
@@ -60,7 +75,7 @@ static void emit_tile(Emit *e, Expr *x0, int cols, bool at_edge) {
     for (int i = 0; i < cols; i++)
       for (int64_t kw = 0; kw < s->kw; kw++) {
         if (i * s->sw + kw * s->dw != at || (at_edge && !tap_inside(s, x0i + i, kw))) continue;
-        if (!v) v = s_let(b, "v", x_load(b, e->x, x_addi(b, row, at * lanes), lanes));
+        if (!v) v = s_let(b, "v", channels_of(e, x_load(b, e->x, x_addi(b, row, at * lanes), lanes)));
         s_set(b, acc[i], x_fma(b, v, w[kw], x_var(b, acc[i])));
       }
   }
@@ -139,30 +154,31 @@ static void emit_rows(Emit *e, Expr *y0, Expr *y1) {
 bool conv_depthwise(Lower *l, const Node *n) {
   Emit e = {.l = l, .n = n};
   ConvShape *s = &e.s;
-  if (!conv_shape(l, n, s) || s->gate || s->group != s->c || s->group != s->k || s->group == 1) return false;
+  if (!conv_shape(l, n, s) || s->gate || s->group != s->c || s->group == 1 || s->k / s->c > MULTIPLIER_MAX) return false;
   if (s->block == 1 || s->kw > MAX_TAPS || !edges_short(s)) return false;
   int lanes = l->t->lanes;
-  int64_t blocks = (s->c + lanes - 1) / lanes;
+  int64_t blocks = (s->c + lanes - 1) / lanes, results = (s->k + lanes - 1) / lanes;
+  e.multiplier = (int)(s->k / s->c);
   e.tile = (int)MAXI(1, MINI(MAX_TILE, MINI(s->ow, l->t->vregs / 4)));
   /* Rows per range iteration: enough iterations to share out, else whole planes. */
   int64_t wanted = l->p->max_threads > 1 ? 4 * l->p->max_threads : 1;
   int64_t strips = MAXI(1, MINI(s->oh, wanted / (s->n * blocks))), strip = (s->oh + strips - 1) / strips;
   strips = (s->oh + strip - 1) / strip;
-  Node *mean = strips == 1 ? plane_mean(n) : NULL;
+  Node *mean = strips == 1 && e.multiplier == 1 ? plane_mean(n) : NULL;
   if (mean) {
     e.mean = mean;
     node_copy_origin(l->g, s->y->def, mean);
     lower_done(l, mean);
   }
-  e.b = lower_open(l, n, "depthwise%lldx%lld%s %lld, %lldx%lld, tile %dx%d", (long long)s->kh, (long long)s->kw, s->sh > 1 ? " strided" : "",
-                   (long long)s->c, (long long)s->oh, (long long)s->ow, e.tile, lanes);
+  e.b = lower_open(l, n, "depthwise%lldx%lld%s %lld, %lldx%lld, tile %dx%d", (long long)s->kh, (long long)s->kw,
+                   s->sh > 1 ? " strided" : e.multiplier > 1 ? " multiplied" : "", (long long)s->k, (long long)s->oh, (long long)s->ow, e.tile, lanes);
   Build *b = e.b;
   Expr *r = lower_range(l, "r", s->n * blocks * strips);
   e.x = lower_in(l, s->x);
   int64_t kk = s->kh * s->kw;
-  Pack p = {.src = s->w->data, .dt = DT_F32, .ndims = 4, .limit = {s->c}, .scale = conv_pack_scale(s, 0),
-            .dim = {{blocks, lanes * kk, 0, lanes}, {s->kh, s->kw, -1, 0}, {s->kw, 1, -1, 0}, {lanes, kk, 0, 1}}};
-  const char *desc = arena_printf(l->arena, "depthwise [%lld][%lld][%lld][%d]%s", (long long)blocks, (long long)s->kh, (long long)s->kw, lanes,
+  Pack p = {.src = s->w->data, .dt = DT_F32, .ndims = 4, .limit = {s->k}, .scale = conv_pack_scale(s, 0),
+            .dim = {{results, lanes * kk, 0, lanes}, {s->kh, s->kw, -1, 0}, {s->kw, 1, -1, 0}, {lanes, kk, 0, 1}}};
+  const char *desc = arena_printf(l->arena, "depthwise [%lld][%lld][%lld][%d]%s", (long long)results, (long long)s->kh, (long long)s->kw, lanes,
                                   p.scale ? " scaled" : "");
   e.w = lower_weight(l, "w", program_add_pack(l->p, s->w->name, &p, desc), DT_F32);
   e.affine = conv_affine(l, s);
@@ -170,11 +186,14 @@ bool conv_depthwise(Lower *l, const Node *n) {
   Expr *plane = strips == 1 ? r : s_let(b, "plane", x_divi(b, r, strips));
   e.img = s->n == 1 ? x_idx(b, 0) : s_let(b, "img", x_divi(b, plane, blocks));
   e.cb = s->n == 1 ? plane : s_let(b, "cb", x_remi(b, plane, blocks));
-  if (strips == 1) {
-    emit_rows(&e, x_idx(b, 0), x_idx(b, s->oh));
-  } else {
-    Expr *y0 = s_let(b, "y0", x_muli(b, x_remi(b, r, strips), strip));
-    emit_rows(&e, y0, x_bin(b, X_MIN, x_addi(b, y0, strip), x_idx(b, s->oh)));
+  Expr *y0 = strips == 1 ? x_idx(b, 0) : s_let(b, "y0", x_muli(b, x_remi(b, r, strips), strip));
+  Expr *y1 = strips == 1 ? x_idx(b, s->oh) : x_bin(b, X_MIN, x_addi(b, y0, strip), x_idx(b, s->oh));
+  for (e.part = 0; e.part < e.multiplier; e.part++) {
+    e.kb = x_addi(b, x_muli(b, e.cb, e.multiplier), e.part);
+    bool more = blocks * e.multiplier > results && e.part;   /* the last block of channels makes fewer */
+    if (more) s_if(b, x_bin(b, X_LT, e.kb, x_idx(b, results)));
+    emit_rows(&e, y0, y1);
+    if (more) s_end(b);
   }
   lower_close(l, 2.0 * (double)(s->n * s->k * kk) * (double)(s->oh * s->ow));
   return true;

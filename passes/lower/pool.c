@@ -154,7 +154,8 @@ bool pool_blocked(Lower *l, const Node *n) {
                    e.sh > 1 ? " strided" : "", (long long)e.c, (long long)e.oh, (long long)e.ow, e.tile, e.lanes);
   Build *b = e.b;
   /* Rows per range iteration: enough iterations to share out, else whole planes. */
-  int64_t strips = MAXI(1, MINI(e.oh, 4 * l->p->max_threads / (batch * blocks))), strip = (e.oh + strips - 1) / strips;
+  int64_t wanted = l->p->max_threads > 1 ? 4 * l->p->max_threads : 1;
+  int64_t strips = MAXI(1, MINI(e.oh, wanted / (batch * blocks))), strip = (e.oh + strips - 1) / strips;
   strips = (e.oh + strip - 1) / strip;
   Expr *r = lower_range(l, "r", batch * blocks * strips);
   e.in = lower_in(l, e.x);

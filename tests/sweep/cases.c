@@ -58,6 +58,7 @@ static void specialise(Rng *r, Case *c, int lanes) {
   case DEPTHWISE:
     c->k = c->c = c->group = MAXI(2, c->c), c->plain_in = false;
     if (one_in(r, 2)) c->kh = c->kw = 3;
+    if (one_in(r, 3)) c->k *= pick(r, 2, 4);
     break;
   case GROUPS:
     c->group = pick(r, 2, 5);
