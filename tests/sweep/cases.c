@@ -33,7 +33,7 @@ static void result_size(const Case *c, int64_t *oh, int64_t *ow) {
 
 static bool fits(const Case *c) {
   int64_t oh, ow, macs = c->n * c->c * c->k;
-  if (c->kind == PRODUCT) return macs * c->h <= MACS_MOST;
+  if (c->kind == PRODUCT || c->kind == DOT) return macs * c->h <= MACS_MOST;
   result_size(c, &oh, &ow);
   if (oh < 1 || ow < 1 || oh > 70 || ow > 70) return false;
   int64_t out = c->kind == TRANSPOSED ? c->h * c->w : oh * ow;
@@ -75,6 +75,14 @@ static void specialise(Rng *r, Case *c, int lanes) {
     c->trans_a = one_in(r, 3), c->trans_b = one_in(r, 3), c->run_time = one_in(r, 2);
     if (one_in(r, 3)) c->h = 1;
     break;
+  case DOT:
+    c->trans_b = c->run_time = true;
+    c->c = MAXI(c->c, lanes);
+    break;
+  case GATED:
+    c->k = c->c = c->group = MAXI(2, c->c), c->plain_in = c->second = false;
+    c->move = MOVE_GATE;
+    break;
   case NEIGHBOURS: c->kh = pick(r, 1, 5); break;
   case MAXIMUM:
   case AVERAGE:
@@ -112,7 +120,8 @@ Case case_make(Rng *r, Kind kind, int lanes) {
 }
 
 const char *case_text(const Case *c) {
-  static const char *const kinds[] = {"direct", "pointwise", "winograd", "depthwise", "groups", "winograd groups", "transposed", "product", "neighbours", "maximum", "average", "sum",
+  static const char *const kinds[] = {"direct", "pointwise", "winograd", "depthwise", "groups", "winograd groups", "transposed", "product", "dot", "gated",
+                                      "neighbours", "maximum", "average", "sum",
                                       "joined"};
   static char s[400];
   snprintf(s, sizeof s, "%s n%d c%d %dx%d k%d %dx%d s%dx%d d%dx%d pads %d,%d,%d,%d out %d,%d groups %d%s%s%s%s%s%s%s%s%s%s%s%s act %d move %d", kinds[c->kind],
@@ -293,7 +302,7 @@ static Value *tested(Graph *g, Rng *r, const Case *c, Value *x) {
 
 void case_build(Graph *g, const Case *c) {
   Rng r = rng_new(c->seed);
-  if (c->kind == PRODUCT) {
+  if (c->kind == PRODUCT || c->kind == DOT) {
     build_product(g, &r, c);
     return;
   }

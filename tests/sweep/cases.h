@@ -6,7 +6,7 @@
 #include "ir/graph.h"
 #include "runtime/runtime.h"
 
-typedef enum { DIRECT, POINTWISE, WINOGRAD, DEPTHWISE, GROUPS, WINOGRAD_GROUPS, TRANSPOSED, PRODUCT, NEIGHBOURS, MAXIMUM, AVERAGE,
+typedef enum { DIRECT, POINTWISE, WINOGRAD, DEPTHWISE, GROUPS, WINOGRAD_GROUPS, TRANSPOSED, PRODUCT, DOT, GATED, NEIGHBOURS, MAXIMUM, AVERAGE,
   SUM /* of 1x1 convolutions */, JOINED /* convolutions of one tensor */, KIND_COUNT } Kind;
 
 typedef enum { ACT_NONE, ACT_RELU, ACT_SWISH, ACT_LEAKY, ACT_CLIP, ACT_HARD, ACT_COUNT } Act;
@@ -20,7 +20,7 @@ typedef struct Case {
   Kind kind;
   int64_t n, c, h, w, k, kh, kw, sh, sw, dh, dw, pad[4], group, pad_out[2];
   bool bias, scale, residual, broadcast, upsampled, plain_in, second;
-  bool trans_a, trans_b;   /* PRODUCT: of n batches of h x c and c x k */
+  bool trans_a, trans_b;   /* PRODUCT, DOT: of n batches of h x c and c x k */
   bool run_time;           /* weights are an input */
   bool ceil_mode, include_pad;   /* of pools */
   Act act;
