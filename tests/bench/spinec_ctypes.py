@@ -13,7 +13,8 @@ class Tensor(c.Structure):
 
 
 class CompileOptions(c.Structure):
-    _fields_ = [("target", c.c_char_p), ("opt_level", c.c_int), ("winograd", c.c_int), ("max_weight_bytes", c.c_int64), ("max_threads", c.c_int),
+    _fields_ = [("target", c.c_char_p), ("opt_level", c.c_int), ("winograd", c.c_int), ("max_weight_bytes", c.c_int64),
+                ("max_workspace_bytes", c.c_int64), ("max_threads", c.c_int),
                 ("dump_letters", c.c_char_p), ("print_after", c.c_char_p), ("stop_after", c.c_char_p), ("disable", c.c_char_p),
                 ("bisect", c.c_int), ("time_passes", c.c_bool), ("stats", c.c_bool), ("dump", c.c_void_p), ("progress", c.c_void_p),
                 ("progress_user", c.c_void_p)]
