@@ -19,33 +19,18 @@
  * The range runs over groups of panels, images and strips: conv_split.
  */
 #include "../passes.h"
-#include "conv_plan.h"
+#include "conv_direct.h"
 #include "turn.h"
 
 #include <string.h>
 
-#define MAX_PIXELS 16
-#define MAX_VECS 4
 #define JOINED_MAX 6
-
-typedef struct Plan {
-  ConvShape s;
-  ConvTile tile;
-  bool copy, flat;          /* flat: rows joined, s.oh == 1 */
-  int64_t strip;            /* output rows (flat: pixels) per strip */
-  int64_t strips, groups;   /* range = groups * n * strips */
-  int64_t panels, rest;     /* full panels, and vectors in the narrow last one (0: none) */
-  int64_t panels_per_group;
-  int64_t blocks;           /* channel blocks of the input */
-  int64_t panel_blocks, rest_blocks;   /* channel blocks whose weights a panel has, the last one has */
-  int64_t src_rows, src_cols;   /* of the (copied) source image */
-} Plan;
 
 typedef struct Emit {
   Lower *l;
   const Node *n;
   Build *b;
-  Plan p;
+  DirectPlan p;
   Var *x, *src;
   ConvAffine affine;
   Turn turn;                /* PLAIN results: a tile row waits in [vecs][rows][turn_cols] slots */
@@ -58,251 +43,6 @@ typedef struct Emit {
   bool further;             /* is one of them; then w are its weights for the open panel */
   Var *w;
 } Emit;
-
-/* ---- planning ---- */
-
-static void spatial(const Value *v, int64_t *h, int64_t *w) {
-  const Shape *s = &v->shape;
-  *h = s->rank >= 2 ? s->d[s->rank - 2].n : 1;
-  *w = s->rank >= 1 ? s->d[s->rank - 1].n : 1;
-}
-
-/* All pixels of out[0], as they lie. */
-static bool whole_image(const ConvShape *s) { return s->ysy == 1 && s->ysx == 1; }
-
-static bool can_flatten(const Node *n, const ConvShape *s) {
-  if (!whole_image(s)) return false;
-  if (s->kh != 1 || s->kw != 1 || s->sh != 1 || s->sw != 1 || s->oh != s->h || s->ow != s->iw || s->ph || s->pw) return false;
-  for (int k = 0; k < n->nbody; k++)
-    for (int j = 0; j < n->body[k].nargs; j++)
-      if (n->body[k].arg[j].kind == ARG_IN && n->body[k].arg[j].up) return false;
-  for (int i = n->ncore; i < n->nin; i++) {   /* a body operand must be the whole image, or the same at every pixel */
-    int64_t h, w;
-    spatial(n->in[i], &h, &w);
-    if (!(h == s->oh && w == s->ow) && !(h == 1 && w == 1)) return false;
-  }
-  return true;
-}
-
-/* Places of v, whose pixels are those of the output, are given with all pixels in one row. */
-static void see_flat(Lower *l, const Value *v) {
-  int64_t h, w;
-  spatial(v, &h, &w);
-  if (v->shape.rank < 2 || h * w == 1) return;
-  Shape flat = v->shape;
-  flat.d[flat.rank - 2] = dim_of(1);
-  flat.d[flat.rank - 1] = dim_of(h * w);
-  lower_see_as(l, v, &flat, v->layout);
-}
-
-static int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-/* The input channels that outputs k0 .. k0+width-1 depend on. */
-static int64_t panel_channels(const ConvShape *s, int64_t k0, int64_t width, int64_t *first) {
-  int64_t kg = s->k / s->group, cg = s->c / s->group;
-  *first = k0 / kg * cg;
-  return (MINI(k0 + width - 1, s->k - 1) / kg + 1) * cg - *first;
-}
-
-/* The most channel blocks that any of `panels` panels from output channel `first` on reads. */
-static int64_t most_blocks(const ConvShape *s, int64_t first, int64_t panels, int64_t width) {
-  int64_t most = 0, c0;
-  for (int64_t i = 0; i < panels; i++) {
-    int64_t count = panel_channels(s, first + i * width, width, &c0);
-    most = MAXI(most, div_up(c0 + count, s->block) - c0 / s->block);
-  }
-  return most;
-}
-
-/* Channels read by all panels of `width` outputs, summed. */
-static double channels_read(const ConvShape *s, int64_t panels, int64_t width) {
-  if (s->group == 1) return (double)(panels * s->c);
-  double sum = 0;
-  int64_t c0;
-  for (int64_t i = 0; i < panels; i++) sum += (double)panel_channels(s, i * width, width, &c0);
-  return sum;
-}
-
-/* Cycles of all tiles of one image per kernel position, if cut into tiles of rows x cols pixels by vecs vectors. */
-static double plan_cost(const ConvShape *s, int lanes, ConvTile t) {
-  int64_t vectors = div_up(s->k, lanes), width = (int64_t)t.vecs * lanes, panels = vectors / t.vecs, c0;
-  double sum = 0;
-  for (int panel = 0; panel < 2; panel++) {
-    int64_t nv = panel ? vectors % t.vecs : t.vecs;
-    double np = !panel ? channels_read(s, panels, width) : nv ? (double)panel_channels(s, panels * width, width, &c0) : 0;
-    for (int ry = 0; np > 0 && ry < 2; ry++) {
-      int64_t nr = ry ? (s->oh % t.rows != 0) : s->oh / t.rows, hr = ry ? s->oh % t.rows : t.rows;
-      for (int rx = 0; nr && rx < 2; rx++) {
-        int64_t nc = rx ? (s->ow % t.cols != 0) : s->ow / t.cols, wc = rx ? s->ow % t.cols : t.cols;
-        sum += np * (double)(nr * nc) * conv_tile_cycles((int)(hr * wc), (int)nv);
-      }
-    }
-  }
-  return sum;
-}
-
-/* The cheapest tile, of `only` vectors if that is not 0. */
-static ConvTile choose_tile(const Target *t, const ConvShape *s, int only) {
-  int64_t vectors = div_up(s->k, t->lanes);
-  ConvTile best = {1, 1, 1};
-  double best_cost = 0;
-  for (int vecs = (int)MINI(vectors, MAX_VECS); vecs >= 1; vecs--) {
-    if (only && vecs != only) continue;
-    int most = MINI(conv_tile_pixels(t, vecs), MAX_PIXELS);
-    for (int cols = (int)MINI(s->ow, most); cols >= 1; cols--) {
-      int rows = cols == s->ow ? (int)MINI(s->oh, most / cols) : 1;
-      for (; rows >= 1; rows--) {
-        ConvTile c = {rows, cols, vecs};
-        /* A ragged edge costs code too: one more copy of the tile. */
-        double cost = plan_cost(s, t->lanes, c) * (s->ow % cols || s->oh % rows ? 1.01 : 1);
-        if (best_cost == 0 || cost < best_cost) best = c, best_cost = cost;
-      }
-    }
-  }
-  return best;
-}
-
-double conv_direct_cycles(const Lower *l, const ConvShape *s) {
-  return plan_cost(s, l->t->lanes, choose_tile(l->t, s, 0)) * (double)(s->kh * s->kw);
-}
-
-static void flatten(ConvShape *s) { s->ow *= s->oh, s->oh = 1, s->iw *= s->h, s->h = 1; }
-
-/* Weights that several convolutions read are packed once: for as many vectors as suit them all best. 0: any. */
-static int shared_vecs(Lower *l, const Node *n) {
-  if (n->op != OP_Conv || n->in[1]->uses.n < 2) return 0;
-  ConvShape *s = NEW_N(l->arena, ConvShape, CONV_SHARERS_MAX);
-  const Node *nodes[CONV_SHARERS_MAX];
-  int sharers = conv_sharers(l, n, s, nodes), best = 0;
-  double best_cost = 0;
-  for (int i = 0; i < sharers; i++)
-    if (can_flatten(nodes[i], &s[i])) flatten(&s[i]);
-  for (int vecs = 1; sharers && vecs <= MINI(div_up(s->k, l->t->lanes), MAX_VECS); vecs++) {
-    double cost = 0;
-    for (int i = 0; i < sharers; i++) cost += (double)s[i].n * plan_cost(&s[i], l->t->lanes, choose_tile(l->t, &s[i], vecs));
-    if (!best || cost < best_cost) best = vecs, best_cost = cost;
-  }
-  return best;
-}
-
-/* Rows and columns of input that `strip` output rows (flat: pixels) read. */
-static void strip_input(const Plan *p, int64_t strip, int64_t *rows, int64_t *cols) {
-  const ConvShape *s = &p->s;
-  *rows = p->flat ? 1 : (strip - 1) * s->sh + (s->kh - 1) * s->dh + 1;
-  *cols = p->flat ? strip : (s->ow - 1) * s->sw + (s->kw - 1) * s->dw + 1;
-}
-
-/* blocks: channel blocks of an image like the first source's that hold as much as all sources. */
-static void plan_strips(Lower *l, Plan *p, int64_t blocks) {
-  const ConvShape *s = &p->s;
-  int64_t budget = (l->t->l2 ? l->t->l2 : 256 << 10) / 2 / 4;   /* floats of input a strip may occupy */
-  if (p->copy) budget = MINI(budget, lower_scratch_limit(l) / 4);
-  int64_t along = p->flat ? s->ow : s->oh, unit = p->flat ? p->tile.cols : p->tile.rows, rows, cols;
-  ConvWork w = {.images = s->n, .units = div_up(along, unit), .unit = unit, .panels = p->panels + (p->rest != 0)};
-  for (w.most = w.units; w.most > 1; w.most = div_up(w.most, 2)) {
-    strip_input(p, w.most * unit, &rows, &cols);
-    if (blocks * rows * cols * s->block <= budget) break;
-  }
-  double steps = (double)((p->panel_blocks + blocks - p->blocks) * s->block * s->kh * s->kw), tiles = (double)div_up(s->ow, p->tile.cols);
-  w.unit_cycles = steps * conv_tile_cycles(p->tile.rows * p->tile.cols, p->tile.vecs) * (p->flat ? 1 : tiles);
-  w.panel_bytes = steps * p->tile.vecs * l->t->lanes * 4;
-  if (p->copy) {
-    strip_input(p, unit, &rows, &cols);
-    double row = (double)(p->blocks * cols * s->block) / l->t->lanes;   /* vectors: a load and a store each, often from L3 */
-    w.input_cycles = 2 * row * (double)(unit * s->sh);
-    w.halo = (double)(rows - unit * s->sh) / (double)(unit * s->sh);
-  }
-  ConvSplit cut = conv_split(l->p->max_threads, &w);
-  p->strip = cut.strip;
-  p->strips = cut.strips;
-  p->panels_per_group = cut.group_panels;
-  p->groups = cut.groups;
-  strip_input(p, p->strip, &rows, &cols);
-  p->src_rows = p->copy ? rows : s->h;
-  p->src_cols = p->copy ? cols : s->iw;
-  /* Channel blocks a multiple of 4 KB apart would fall into the same cache sets. */
-  if (p->copy && p->src_rows * p->src_cols * s->block * 4 % 4096 == 0) p->src_cols++;
-}
-
-static void set_panels(const Lower *l, Plan *p) {
-  const ConvShape *s = &p->s;
-  int64_t width = (int64_t)p->tile.vecs * l->t->lanes;
-  p->panels = s->k / width;
-  p->rest = div_up(s->k % width, l->t->lanes);
-  p->panel_blocks = s->group == 1 ? p->blocks : most_blocks(s, 0, p->panels, width);
-  p->rest_blocks = s->group == 1 || !p->rest ? p->blocks : most_blocks(s, p->panels * width, 1, width);
-}
-
-static void make_plan(Lower *l, const Node *n, const Emit *more, int nmore, Plan *p) {
-  ConvShape *s = &p->s;
-  p->flat = can_flatten(n, s);
-  for (int i = 0; i < nmore; i++) p->flat &= can_flatten(n, &more[i].p.s);
-  if (p->flat) flatten(s);
-  /* Pads may also be negative, or the window may run past the end: anything but windows inside the image is copied. */
-  bool inside = s->ph == 0 && s->pw == 0 && (s->oh - 1) * s->sh + (s->kh - 1) * s->dh < s->h && (s->ow - 1) * s->sw + (s->kw - 1) * s->dw < s->iw;
-  p->copy = !inside;
-  p->tile = choose_tile(l->t, s, shared_vecs(l, n));
-  p->blocks = div_up(s->c, s->block);
-  set_panels(l, p);
-  int64_t blocks = p->blocks;
-  for (int i = 0; i < nmore; i++) {
-    const ConvShape *m = &more[i].p.s;
-    blocks += div_up(m->c * m->sh * m->sw, s->block * s->sh * s->sw);
-  }
-  plan_strips(l, p, blocks);
-}
-
-/* ---- emission ---- */
-
-/* Weights of a grouped convolution: [panel][block][kh][kw][channel of the block][width], zero between groups. */
-typedef struct GroupPack { ConvShape s; int64_t first, panels, blocks, width; const float *scale; } GroupPack;
-
-static void group_pack_fill(const void *ctx, void *dst) {
-  const GroupPack *g = ctx;
-  const ConvShape *s = &g->s;
-  const float *w = s->w->data;
-  int64_t kk = s->kh * s->kw, kg = s->k / s->group, cg = s->c / s->group;
-  float *to = dst;
-  memset(to, 0, (size_t)(g->panels * g->blocks * kk * s->block * g->width) * sizeof *to);
-  for (int64_t i = 0; i < g->panels * g->width && g->first + i < s->k; i++) {
-    int64_t panel = i / g->width, k = g->first + i, c0;
-    panel_channels(s, g->first + panel * g->width, g->width, &c0);
-    for (int64_t j = 0; j < cg; j++) {
-      int64_t c = k / kg * cg + j - c0 / s->block * s->block;   /* from the panel's first block on */
-      float *at = to + ((panel * g->blocks + c / s->block) * kk * s->block + c % s->block) * g->width + i % g->width;
-      for (int64_t t = 0; t < kk; t++) at[t * s->block * g->width] = w[(k * cg + j) * kk + t] * (g->scale ? g->scale[i] : 1);
-    }
-  }
-}
-
-static Var *pack_groups(Emit *e, int64_t first, int64_t panels, int64_t blocks, int vecs) {
-  const ConvShape *s = &e->p.s;
-  GroupPack *g = NEW(e->l->p->arena, GroupPack);
-  *g = (GroupPack){.s = *s, .first = first, .panels = panels, .blocks = blocks, .width = (int64_t)vecs * e->l->t->lanes, .scale = conv_pack_scale(s, first)};
-  const char *desc = arena_printf(e->l->p->arena, "conv in %lld groups from %lld [%lld][%lld][%lld][%lld][%d][%lld]%s", (long long)s->group, (long long)first,
-                                  (long long)panels, (long long)blocks, (long long)s->kh, (long long)s->kw, s->block, (long long)g->width,
-                                  g->scale ? " scaled" : "");
-  /* A folded scale is part of what the weights are: such weights are never shared. */
-  Weight w = {.name = s->w->name, .desc = desc, .source = g->scale ? NULL : s->w->data, .fill = group_pack_fill, .ctx = g,
-              .bytes = panels * blocks * s->kh * s->kw * s->block * g->width * 4};
-  return lower_weight(e->l, "w", program_add_weight(e->l->p, w), DT_F32);
-}
-
-static Var *pack_weights(Emit *e, int64_t first, int64_t panels, int64_t blocks, int vecs) {
-  const ConvShape *s = &e->p.s;
-  if (s->group > 1) return pack_groups(e, first, panels, blocks, vecs);
-  int64_t width = (int64_t)vecs * e->l->t->lanes;
-  Pack p = {
-      .src = (const float *)s->w->data + s->w0 + first * s->wk, .dt = DT_F32, .ndims = 6,
-      .dim = {{panels, width * s->wk, 0, width}, {e->p.blocks, s->block * s->wc, 1, s->block}, {s->kh, s->wy, -1, 0}, {s->kw, s->wx, -1, 0},
-              {s->block, s->wc, 1, 1}, {width, s->wk, 0, 1}},
-      .limit = {s->k - first, s->c},
-      .scale = conv_pack_scale(s, first),
-  };
-  const char *desc = arena_printf(e->l->arena, "conv [%lld][%lld][%lld][%lld][%d][%lld]%s", (long long)panels, (long long)e->p.blocks, (long long)s->kh,
-                                  (long long)s->kw, s->block, (long long)width, p.scale ? " scaled" : "");
-  return lower_weight(e->l, "w", program_add_pack(e->l->p, s->w->name, &p, desc), DT_F32);
-}
 
 /* Zeroes `count` elements from `at`, in vectors and a part. */
 static void emit_zero(Emit *e, Expr *at, int64_t count) {
@@ -409,7 +149,7 @@ static void prefetch_operands(Emit *e, const TileAt *t, Expr *cb, Expr *c) {
   }
 }
 
-static void emit_reduction(Emit *e, const TileAt *t, Var *acc[MAX_PIXELS][MAX_VECS]) {
+static void emit_reduction(Emit *e, const TileAt *t, Var *acc[DIRECT_PIXELS][DIRECT_VECS]) {
   Build *b = e->b;
   const ConvShape *s = &e->p.s;
   int lanes = e->l->t->lanes, width = t->vecs * lanes;
@@ -430,7 +170,7 @@ static void emit_reduction(Emit *e, const TileAt *t, Var *acc[MAX_PIXELS][MAX_VE
     s_prefetch(b, e->src, x_add(b, xi, x_addi(b, x_muli(b, c, s->block), (int64_t)t->cols * s->block)), 2, false);
     if (!e->further) prefetch_operands(e, t, cb, c);
   }
-  Expr *w[MAX_VECS];
+  Expr *w[DIRECT_VECS];
   for (int j = 0; j < t->vecs; j++) w[j] = s_let(b, "w", x_load(b, t->w, x_add(b, wi, x_addi(b, x_muli(b, c, width), (int64_t)j * lanes)), lanes));
   for (int i = 0; i < t->rows * t->cols; i++) {
     int64_t off = (i / t->cols) * s->sh * row + (i % t->cols) * s->sw * s->block;
@@ -468,7 +208,7 @@ static void emit_tile(Emit *e, const TileAt *t) {
   Build *b = e->b;
   const ConvShape *s = &e->p.s;
   int lanes = e->l->t->lanes;
-  Var *acc[MAX_PIXELS][MAX_VECS];
+  Var *acc[DIRECT_PIXELS][DIRECT_VECS];
   for (int j = 0; j < t->vecs; j++) {
     Expr *init = conv_start(e->l, &e->affine, x_addi(b, t->k, (int64_t)j * lanes));
     for (int i = 0; i < t->rows * t->cols; i++) {
@@ -548,7 +288,7 @@ static void emit_gated(Emit *e, TileAt *t) {
 
 static void emit_pixels(Emit *e, TileAt t) {
   Build *b = e->b;
-  const Plan *p = &e->p;
+  const DirectPlan *p = &e->p;
   const ConvShape *s = &p->s;
   int64_t ragged_x = s->ow % p->tile.cols, ragged_y = s->oh % p->tile.rows;
   if (p->flat) {
@@ -580,13 +320,13 @@ static void emit_pixels(Emit *e, TileAt t) {
 
 /* Weights of panels from output channel `first` on, of all sources. */
 static void pack_sources(Emit *e, TileAt *t, int64_t first, int64_t panels) {
-  t->w = pack_weights(e, first, panels, t->blocks, t->vecs);
-  for (int i = 0; i < e->nmore; i++) e->more[i].w = pack_weights(&e->more[i], first, panels, e->more[i].p.blocks, t->vecs);
+  t->w = direct_pack(e->l, &e->p, first, panels, t->blocks, t->vecs);
+  for (int i = 0; i < e->nmore; i++) e->more[i].w = direct_pack(e->l, &e->more[i].p, first, panels, e->more[i].p.blocks, t->vecs);
 }
 
 static void emit_panels(Emit *e, Expr *group) {
   Build *b = e->b;
-  const Plan *p = &e->p;
+  const DirectPlan *p = &e->p;
   int width = p->tile.vecs * e->l->t->lanes;
   TileAt t = {.vecs = p->tile.vecs};
   if (p->panels) {
@@ -621,7 +361,7 @@ static void emit_panels(Emit *e, Expr *group) {
 static void open_sources(Emit *e) {
   for (int i = 0; i < e->nmore; i++) {
     ConvShape s = e->more[i].p.s;
-    if (e->p.flat) flatten(&s);
+    if (e->p.flat) direct_flatten(&s);
     Emit *m = &e->more[i];
     *m = *e;
     m->nmore = 0;
@@ -660,16 +400,16 @@ static const char *describe(const Emit *e, const ConvShape *s, const char *what)
 static void open_result(Emit *e, const ConvShape *given) {
   Lower *l = e->l;
   const Node *n = e->n;
-  const Plan *p = &e->p;
+  const DirectPlan *p = &e->p;
   e->affine = conv_affine(l, given);
   if (p->flat) {
-    see_flat(l, given->y);
-    for (int i = n->ncore; i < n->nin; i++) see_flat(l, n->in[i]);
+    direct_see_flat(l, given->y);
+    for (int i = n->ncore; i < n->nin; i++) direct_see_flat(l, n->in[i]);
   }
-  if (whole_image(given)) conv_allow_in_place(l, n, given);
+  if (direct_whole_image(given)) conv_allow_in_place(l, n, given);
   e->turn_cols = p->flat ? p->strip : p->s.ow;
   int64_t slots = p->tile.vecs * p->tile.rows * e->turn_cols;
-  if (whole_image(given) && turn_pays(l, n) && slots * l->t->lanes * 4 <= MINI(TURN_MOST, lower_scratch_limit(l))) e->turn = turn_open(l, n, slots);
+  if (direct_whole_image(given) && turn_pays(l, n) && slots * l->t->lanes * 4 <= MINI(TURN_MOST, lower_scratch_limit(l))) e->turn = turn_open(l, n, slots);
   int64_t weights = p->blocks * given->block * given->kh * given->kw * p->tile.vecs * l->t->lanes;
   if (given->gate) e->gated = lower_scratch(l, "gw", DT_F32, weights * 4);
 }
@@ -677,7 +417,7 @@ static void open_result(Emit *e, const ConvShape *given) {
 /* The image, strip and source of range iteration r; gives the group of panels. */
 static Expr *open_strip(Emit *e, Expr *r) {
   Build *b = e->b;
-  const Plan *p = &e->p;
+  const DirectPlan *p = &e->p;
   const ConvShape *s = &p->s;
   int64_t pieces = s->n * p->strips;
   Expr *group = p->groups == 1 ? x_idx(b, 0) : s_let(b, "kg", x_divi(b, r, pieces));
@@ -705,7 +445,7 @@ void conv_direct_emit(Lower *l, const Node *n, const ConvShape *shape, int sourc
   Emit e = {.l = l, .n = n, .p.s = *shape, .nmore = sources - 1};
   if (e.nmore) e.more = NEW_N(l->arena, Emit, e.nmore);
   for (int i = 0; i < e.nmore; i++) e.more[i].p.s = shape[i + 1];
-  make_plan(l, n, e.more, e.nmore, &e.p);
+  direct_plan(l, n, shape + 1, e.nmore, &e.p);
   e.b = lower_open(l, n, "%s", describe(&e, shape, what));
   Expr *r = lower_range(l, "r", e.p.groups * shape->n * e.p.strips);
   e.x = lower_in(l, shape->x);
@@ -747,12 +487,12 @@ static bool emit_joined(Lower *l, const Node *const *node, const ConvShape *s, i
   double work = 0;
   e.p.s.k = 0;
   for (int i = 0; i < count; i++) {
-    if (can_flatten(node[i], &s[i]) != can_flatten(node[0], &s[0])) return false;
+    if (direct_is_flat(node[i], &s[i]) != direct_is_flat(node[0], &s[0])) return false;
     e.p.s.k += div_up(s[i].k, l->t->lanes) * l->t->lanes;
     text_addf(&k, "%s%lld", i ? "/" : "", (long long)s[i].k);
     work += flops(&s[i], s[i].c);
   }
-  make_plan(l, node[0], NULL, 0, &e.p);
+  direct_plan(l, node[0], NULL, 0, &e.p);
   if (e.p.groups > 1) return false;
   e.b = lower_open(l, node[0], "conv%lldx%lld joined %lld->%s, %lldx%lld, tile %dx%dx%d", (long long)s->kh, (long long)s->kw,
                    (long long)s->c, k.s, (long long)s->oh, (long long)s->ow, e.p.tile.rows, e.p.tile.cols, e.p.tile.vecs * l->t->lanes);
@@ -763,8 +503,8 @@ static bool emit_joined(Lower *l, const Node *const *node, const ConvShape *s, i
     Emit m = e;
     m.n = node[i];
     m.p.s = s[i];
-    if (m.p.flat) flatten(&m.p.s);
-    set_panels(l, &m.p);
+    if (m.p.flat) direct_flatten(&m.p.s);
+    direct_set_panels(l, &m.p);
     open_result(&m, &s[i]);
     emit_panels(&m, group);
   }

@@ -129,8 +129,6 @@ void conv_allow_in_place(Lower *l, const Node *n, const ConvShape *s) {
   }
 }
 
-static int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 /* Cycles of the thread that has most to do. Weights come from memory once per thread, at some ten bytes a cycle, half of it hidden. */
 static double split_cycles(int threads, const ConvWork *w, int64_t strip, int64_t strips, int64_t group_panels, int64_t groups) {
   int64_t pieces = div_up(groups * w->images * strips, threads), own_groups = MINI(groups, div_up(pieces, w->images * strips));

@@ -4,6 +4,8 @@
 
 #include "../../ir/lower.h"
 
+static inline int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 /* A 2-D convolution of one node, in plain numbers. */
 typedef struct ConvShape {
   const Value *x, *w, *bias, *scale, *gate;   /* bias, scale, gate may be NULL */

@@ -56,8 +56,6 @@ typedef struct Emit {
   Expr *group;
 } Emit;
 
-static int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 /* ---- linear forms ---- */
 
 static Expr *scaled(Build *b, double c, Expr *x) {
