@@ -23,7 +23,7 @@ struct Lower {
   int winograd;            /* -1: where it pays; 0: never; else the output tile to use */
   const int64_t *scratch_limit;   /* by node id, NULL: none */
   int nscratch_limit;
-  int64_t spare_weight_bytes;   /* by which packed weights may still outgrow the model's */
+  double weight_price;     /* cycles that a byte of packed weights must save, in all images; 0: memory is no concern */
   VEC(SharedPacking) shared;    /* passes/lower/conv_winograd.c */
   Build b;                 /* the open kernel */
   const Node *node;        /* being lowered */

@@ -448,20 +448,24 @@ static int64_t packed_bytes(const Lower *l, const ConvShape *s, int m) {
   return (int64_t)(m + 2) * (m + 2) * (s->c / s->group) * div_up(s->k, l->t->lanes) * l->t->lanes * 4;
 }
 
-static int64_t direct_bytes(const ConvShape *s) { return 9 * (s->c / s->group) * s->k * 4; }
+static int64_t direct_bytes(const Lower *l, const ConvShape *s) { return 9 * (s->c / s->group) * div_up(s->k, l->t->lanes) * l->t->lanes * 4; }
 
-static bool choose(Lower *l, const ConvShape *s, Plan *best) {
-  double direct = direct_cycles(l, s);
+/* One size was asked for, and memory is no concern. */
+static bool forced(const Lower *l) { return l->winograd > 0 && l->weight_price == 0; }
+
+static bool choose(const Lower *l, const ConvShape *s, Plan *best) {
+  double least = direct_cycles(l, s) * (double)s->n + l->weight_price * (double)direct_bytes(l, s);
   bool found = false;
   for (int i = 0; i < COUNTOF(sizes); i++) {
     Plan p;
     if (l->winograd > 0 && l->winograd != sizes[i]) continue;
-    if (!make_plan(l, s, sizes[i], 0, &p) || packed_bytes(l, s, sizes[i]) - direct_bytes(s) > l->spare_weight_bytes) continue;
-    if (l->winograd < 0 && p.cycles > direct) continue;
-    if (!found || p.cycles < best->cycles) *best = p;
+    if (!make_plan(l, s, sizes[i], 0, &p)) continue;
+    double cost = p.cycles * (double)s->n + l->weight_price * (double)packed_bytes(l, s, sizes[i]);
+    if (cost > least && !forced(l)) continue;
+    *best = p;
+    least = cost;
     found = true;
   }
-  if (found) l->spare_weight_bytes -= packed_bytes(l, s, best->f.m) - direct_bytes(s);
   return found;
 }
 
@@ -504,15 +508,15 @@ static double cost_of(const Lower *l, const Sharers *sh, unsigned mask) {
     bytes += packed_bytes(l, sh->s, sizes[i]);
   }
   for (int u = 0; u < sh->n; u++) {
-    double best = l->winograd < 0 ? sh->direct[u] : -1;
+    double best = forced(l) ? -1 : sh->direct[u];
     for (int i = 0; i < COUNTOF(sizes); i++)
       if (mask >> i & 1 && (best < 0 || sh->cycles[i][u] <= best)) best = sh->cycles[i][u];
     if (best < 0) return -1;
     any_direct |= best == sh->direct[u];
     sum += best;
   }
-  if (any_direct) bytes += direct_bytes(sh->s);
-  return bytes - direct_bytes(sh->s) > l->spare_weight_bytes ? -1 : sum + (double)bytes / 8;
+  if (any_direct) bytes += direct_bytes(l, sh->s);
+  return sum + (double)bytes / 8 + l->weight_price * (double)bytes;
 }
 
 /* Which transforms of its weights the sharers of n are to use, decided when the first of them is lowered. */
@@ -534,12 +538,8 @@ static const SharedPacking *agree(Lower *l, const Node *n) {
     if (cost >= 0 && (least < 0 || cost < least)) best = mask, least = cost;
   }
   SharedPacking packing = {.w = n->in[1]};
-  for (int i = 0; i < COUNTOF(sizes); i++) {
-    if (!(best >> i & 1)) continue;
-    packing.vecs[sizes[i]] = sh->vecs[i];
-    l->spare_weight_bytes -= packed_bytes(l, sh->s, sizes[i]);
-  }
-  if (best) l->spare_weight_bytes += direct_bytes(sh->s);
+  for (int i = 0; i < COUNTOF(sizes); i++)
+    if (best >> i & 1) packing.vecs[sizes[i]] = sh->vecs[i];
   vec_push(l->arena, &l->shared, packing);
   return &l->shared.at[l->shared.n - 1];
 }
@@ -550,7 +550,7 @@ static bool choose_shared(Lower *l, const SharedPacking *packing, const ConvShap
   for (int i = 0; i < COUNTOF(sizes); i++) {
     Plan p;
     int vecs = packing->vecs[sizes[i]];
-    if (!vecs || !make_plan(l, s, sizes[i], vecs, &p) || (l->winograd < 0 && p.cycles > direct)) continue;
+    if (!vecs || !make_plan(l, s, sizes[i], vecs, &p) || (!forced(l) && p.cycles > direct)) continue;
     if (!found || p.cycles < best->cycles) *best = p;
     found = true;
   }

@@ -4,10 +4,14 @@
  *   2. buffers  of the signature; an output's buffer is shared with the values it is a view of, so that their producer writes there
  *   3. nodes    by a schedule that applies, else by the operator's plain lowering
  *
+ * Where packed weights are limited all of it is done several times, at different prices for memory.
+ *
  * Outputs are made by nodes (graph_verify): one that is the same tensor as an input or a constant is an Identity, which is a copy here.
  */
 #include "../passes.h"
 #include "schedules.h"
+
+#include <math.h>
 
 #define BYTES_MAX ((int64_t)1 << 46)   /* of one tensor */
 
@@ -94,13 +98,6 @@ static int64_t const_bytes(const Graph *g) {
   return sum;
 }
 
-/* How much larger than the model packed weights may become. Without a limit from the user: any amount where there are caches to stream them
- * through, twice the model on other processors with fast vectors, nothing on machines that are likely to have little memory. */
-static int64_t spare_weight_bytes(const Graph *g, const Ctx *c) {
-  if (c->opt && c->opt->max_weight_bytes) return c->opt->max_weight_bytes - const_bytes(g);
-  return c->target->l3 ? INT64_MAX : c->target->fma ? 2 * const_bytes(g) : 0;
-}
-
 static void lower_node(Lower *l, const Node *n, Ctx *c) {
   l->node = n;
   l->p->macs += MINI(node_macs(n), INT64_MAX - l->p->macs);
@@ -117,14 +114,12 @@ static void lower_node(Lower *l, const Node *n, Ctx *c) {
   op_info(n->op)->lower(l, n);
 }
 
-Program *lower_graph(Graph *g, Ctx *c) {
-  if (!check_graph(g)) return NULL;
-  graph_compact(g);
+static Program *lower_at(Graph *g, Ctx *c, double weight_price) {
   Lower l = {.arena = c->arena, .g = g, .p = program_new(c->arena, c->target), .t = c->target, .opt_level = c->opt ? c->opt->opt_level : 2};
   l.winograd = c->opt && c->opt->opt_level >= 2 ? c->opt->winograd : 0;
+  l.weight_price = weight_price;
   l.scratch_limit = c->scratch_limit;
   l.nscratch_limit = c->nscratch_limit;
-  l.spare_weight_bytes = spare_weight_bytes(g, c);
   l.p->name = g->name;
   l.p->file = g->file;
   l.p->max_threads = c->opt && c->opt->max_threads > 0 ? c->opt->max_threads : 1;
@@ -138,4 +133,66 @@ Program *lower_graph(Graph *g, Ctx *c) {
   lower_plan_parts(&l);
   for (Node *n = g->first; n; n = n->next) lower_node(&l, n, c);
   return l.p;
+}
+
+/* ---- a limit on packed weights ---- */
+
+#define DEAR 1e12         /* cycles a byte: no algorithm is worth more memory than another */
+#define PRICE_LEAST 1e-3
+#define PRICE_STEPS 8     /* of bisection, each a factor of about 1.06 at the end */
+
+/* Bytes that packed weights may take: what the user says; else any number where there are caches to stream them through, three times the
+ * model on other processors with fast vectors, and as few as possible on machines that are likely to have little memory. */
+static int64_t weight_limit(const Graph *g, const Ctx *c) {
+  if (c->opt && c->opt->max_weight_bytes) return c->opt->max_weight_bytes;
+  return c->target->l3 ? INT64_MAX : c->target->fma ? 3 * const_bytes(g) : 0;
+}
+
+/* What was counted while lowering counts if the program is taken. */
+static Program *try_price(Graph *g, Ctx *c, double price, Ctx *counted, int64_t *bytes) {
+  *counted = *c;
+  counted->stats.at = arena_grow(c->arena, c->stats.at, (size_t)c->stats.n * sizeof *c->stats.at, (size_t)c->stats.cap * sizeof *c->stats.at);
+  Program *p = lower_at(g, counted, price);
+  program_layout_weights(p);
+  *bytes = p->weight_bytes;
+  return p;
+}
+
+/* Every algorithm that needs more weights than the smallest must earn them at one price a byte: the lowest at which all fit. So memory goes
+ * where it saves most time. */
+static Program *lower_within(Graph *g, Ctx *c, int64_t limit) {
+  Ctx best, other;
+  int64_t bytes;
+  Program *p = try_price(g, c, 0, &best, &bytes), *q;
+  if (bytes > limit) {
+    p = try_price(g, c, DEAR, &best, &bytes);
+    if (bytes > limit && c->opt && c->opt->max_weight_bytes) {
+      diag_error(c->diag, SPINEC_ERR_OPTION, NULL, arena_printf(c->arena, "--max-weights %lld is the least", (long long)bytes),
+                 "max-weights: packed weights take at least %lld bytes, not %lld", (long long)bytes, (long long)limit);
+      return NULL;
+    }
+    double lo = log(PRICE_LEAST), hi = -lo;
+    for (int i = 0; i < PRICE_STEPS && bytes <= limit; i++) {
+      double price = (lo + hi) / 2;
+      int64_t other_bytes;
+      q = try_price(g, c, exp(price), &other, &other_bytes);
+      if (other_bytes > limit) {
+        lo = price;
+      } else {
+        hi = price;
+        p = q;
+        best = other;
+      }
+    }
+  }
+  *c = best;
+  return p;
+}
+
+Program *lower_graph(Graph *g, Ctx *c) {
+  if (!check_graph(g)) return NULL;
+  graph_compact(g);
+  int64_t limit = weight_limit(g, c);
+  if (limit == INT64_MAX) return lower_at(g, c, 0);
+  return limit == 0 ? lower_at(g, c, DEAR) : lower_within(g, c, limit);
 }
