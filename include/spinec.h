@@ -117,7 +117,7 @@ typedef struct {
   const char *target;        /* a name from spinec_target_name(); NULL: "native" for sessions */
   int opt_level;             /* 0..3 */
   int winograd;              /* output tile of Winograd convolutions: 2, 4, 5, 6; 0: none; -1: chosen per layer (the default at -O2) */
-  int64_t max_weight_bytes;  /* of packed weights; 0: no limit. Transformed Winograd weights are up to 5.4 times the model's */
+  int64_t max_weight_bytes;  /* of packed weights; 0: no limit, but 3 times the model on ARM without L3 and the least on "generic" */
   int64_t max_workspace_bytes;   /* what a caller is to hand in at most; 0: no limit. Slower kernels with less scratch are used to keep it */
   int max_threads;           /* threads the program may be run with (sizes per-thread scratch); 0: 1 */
   /* Developer aids, as on the command line; NULL or 0: off. */
