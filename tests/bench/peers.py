@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Times spinec beside its peers: interleaved runs in one process, medians, ratios to ONNX Runtime, and each one's largest error.
 
-    python3 -m venv build/peers && build/peers/bin/pip install onnxruntime numpy openvino ncnn pnnx MNN
+    python3 -m venv build/peers && build/peers/bin/pip install onnxruntime numpy openvino ncnn pnnx MNN iree-base-compiler[onnx] iree-base-runtime apache-tvm
     build/peers/bin/python tests/bench/peers.py --build build/release MODEL.onnx [MODEL.onnx ...] [--threads 1 2] [--engines ort,spinec-jit,...]
 
-Peers that are not installed, or that cannot take a model, are left out with a line saying why. Errors are against ONNX Runtime's outputs,
-relative to the output's largest magnitude. One input per model; values N(0,1) of a fixed seed, or MODEL.in.npy beside it.
+Peers that are not installed, or that cannot take a model, are left out with a line saying why. TVM is as it compiles without tuning. ONNX
+Runtime's workers stop watching for work when its run ends, so that they do not hold a core while others run. Errors are against ONNX
+Runtime's outputs, relative to the output's largest magnitude. One input per model; values N(0,1) of a fixed seed, or MODEL.in.npy beside it.
 """
 import argparse
 import os
@@ -25,6 +26,7 @@ def ort_session(path, threads):
     o = ort.SessionOptions()
     o.intra_op_num_threads, o.inter_op_num_threads = threads, 1
     o.log_severity_level = 3
+    o.add_session_config_entry("session.force_spinning_stop", "1")
     return ort.InferenceSession(path, o, providers=["CPUExecutionProvider"])
 
 
@@ -87,6 +89,43 @@ def make_mnn(path, threads, a):
     return run
 
 
+def make_iree(path, threads, a):
+    import iree.runtime as ir
+    work, tools = tempfile.mkdtemp(prefix="peers"), os.path.dirname(sys.executable)
+    mlir, vmfb = os.path.join(work, "m.mlir"), os.path.join(work, "m.vmfb")
+    quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([os.path.join(tools, "iree-import-onnx"), path, "-o", mlir, "--opset-version", "17"], **quiet)
+    subprocess.run([os.path.join(tools, "iree-compile"), mlir, "-o", vmfb, "--iree-hal-target-backends=llvm-cpu", "--iree-llvmcpu-target-cpu=host"], **quiet)
+    if threads == 1:
+        device = ir.get_device("local-sync")
+    else:
+        ir.flags.parse_flags(f"--task_topology_max_group_count={threads}")
+        device = ir.get_device("local-task")
+    config = ir.Config(device=device)
+    module = ir.load_vm_module(ir.VmModule.mmap(config.vm_instance, vmfb), config)
+    name = next(n for n in module.vm_module.function_names if not n.startswith("__") and not n.endswith("$async"))
+
+    def run(x):
+        out = module[name](x)
+        return [np.asarray(o.to_host()) for o in (out if isinstance(out, (list, tuple)) else [out])]
+    return run
+
+
+def make_tvm(path, threads, a):
+    import onnx
+    import tvm
+    from tvm import relax
+    from tvm.relax.frontend.onnx import from_onnx
+    os.environ["TVM_NUM_THREADS"] = str(threads)
+    module = relax.get_pipeline("zero")(from_onnx(onnx.load(path)))
+    vm = relax.VirtualMachine(tvm.compile(module, tvm.target.Target.from_device("cpu")), tvm.cpu())
+
+    def run(x):
+        out = vm["main"](tvm.runtime.tensor(x))
+        return [o.numpy() for o in (out if isinstance(out, (list, tuple)) or not hasattr(out, "numpy") else [out])]
+    return run
+
+
 def make_spinec(backend, cc=None):
     def make(path, threads, a):
         return spinec_ctypes.Session(a.lib, path, backend, threads, a.winograd, a.target, cc).run
@@ -94,7 +133,7 @@ def make_spinec(backend, cc=None):
 
 
 ENGINES = {"ort": make_ort, "spinec-jit": make_spinec("jit"), "spinec-c-gcc": make_spinec("c", "gcc"), "spinec-c-clang": make_spinec("c", "clang"),
-           "openvino": make_openvino, "ncnn": make_ncnn, "mnn": make_mnn}
+           "openvino": make_openvino, "ncnn": make_ncnn, "mnn": make_mnn, "iree": make_iree, "tvm": make_tvm}
 
 
 def model_input(path):
