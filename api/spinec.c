@@ -388,6 +388,7 @@ static Status probe(const spinec_program *p, spinec_backend backend, int threads
     for (int i = 0; i < PROBE_RUNS && !status; i++) {
       double ns[PROBE_CALLS];
       status = r->profile(r, NULL, NULL, ns, d);
+      if (status) break;
       const Kernel *read = q->calls.at[1].kernel, *fma = q->calls.at[2].kernel;
       out->bytes = MAXI(out->bytes, read->bytes / ns[1] * 1e9);
       out->flops = MAXI(out->flops, fma->flops / ns[2] * 1e9);

@@ -141,10 +141,12 @@ static Program *lower_at(Graph *g, Ctx *c, double weight_price) {
 #define PRICE_LEAST 1e-3
 #define PRICE_STEPS 8     /* of bisection, each a factor of about 1.06 at the end */
 
-/* Bytes that packed weights may take: what the user says; else any number where there are caches to stream them through, three times the
- * model on other processors with fast vectors, and as few as possible on machines that are likely to have little memory. */
+/* Bytes that packed weights may take: what the user says; any number where a Winograd tile was asked for, or where there are caches to stream
+ * them through; three times the model on other processors with fast vectors; and as few as possible on machines that are likely to have
+ * little memory. */
 static int64_t weight_limit(const Graph *g, const Ctx *c) {
   if (c->opt && c->opt->max_weight_bytes) return c->opt->max_weight_bytes;
+  if (c->opt && c->opt->winograd > 0) return INT64_MAX;
   return c->target->l3 ? INT64_MAX : c->target->fma ? 3 * const_bytes(g) : 0;
 }
 
