@@ -24,7 +24,7 @@ struct Lower {
   const int64_t *scratch_limit;   /* by node id, NULL: none */
   int nscratch_limit;
   double weight_price;     /* cycles that a byte of packed weights must save, in all images; 0: memory is no concern */
-  VEC(SharedPacking) shared;    /* passes/lower/conv_winograd.c */
+  VEC(SharedPacking) shared;    /* passes/lower/conv_winograd_plan.c */
   Build b;                 /* the open kernel */
   const Node *node;        /* being lowered */
   struct { const Value *v; Var *var; int buffer; } *param;   /* of the open kernel, in parameter order */

@@ -15,40 +15,18 @@
  *
  * The range runs over groups of output channels, images and strips: conv_split.
  */
-#include "conv_plan.h"
+#include "conv_winograd.h"
 #include "turn.h"
-#include "winograd.h"
-
-#include <string.h>
-
-#define MAX_MR 16
-#define MAX_NR 4
 
 /* Floats by which weights are asked for ahead of their use: 16 KB, some microseconds of products. */
 #define AHEAD 4096
-#define LINE 16         /* floats in a cache line */
-#define MOST_TILES 56   /* in a strip */
-
-typedef struct Plan {
-  Winograd f;
-  ConvTile tile;                /* rows: 1; cols: Winograd tiles, vecs: output vectors of the products */
-  int64_t nty, ntx, tiles;      /* of one image */
-  int64_t strip, strips;        /* tiles per strip, a multiple of tile.cols */
-  int64_t blocks, vectors;      /* channel blocks in and out */
-  int64_t panels, rest;         /* full panels of tile.vecs vectors; vectors of a narrower last one */
-  int64_t groups, group_panels; /* panels (the last one included) per range iteration */
-  int64_t slot;                 /* floats */
-  bool far_weights;             /* transformed weights do not fit into L2 */
-  double tile_input, tile_output;   /* cycles: a tile's input transform; its inverse transform, per output vector */
-  double cycles;
-} Plan;
 
 typedef struct Emit {
   Lower *l;
   const Node *n;
   Build *b;
   ConvShape s;
-  Plan p;
+  WinogradPlan p;
   ConvAffine affine;
   Var *x, *vm, *tmp;
   Turn turn;                    /* PLAIN results wait in [m][strip * m] slots */
@@ -153,68 +131,6 @@ static void emit_at(Build *b, const Winograd *f, Expr *const *v, Expr **y) {
   }
 }
 
-/* ---- planning ---- */
-
-/* Operations of one transform of a t-vector, roughly, for the cost model. */
-static double bt_ops(int m) { return m == 2 ? 4 : m == 4 ? 13 : m == 5 ? 21 : 26; }
-static double at_ops(int m) { return m == 2 ? 4 : m == 4 ? 10 : m == 5 ? 15 : 18; }
-
-/* Of a register tile; the weights it reads have come from far. */
-static double step_cycles(int cols, int vecs) { return conv_tile_cycles(cols, vecs) + 0.15 * vecs; }
-
-/* False if this tile size, with panels of `only` vectors (0: any), cannot be used; else the plan with its estimated cycles for one image. */
-static bool make_plan(const Lower *l, const ConvShape *s, int m, int only, Plan *p) {
-  *p = (Plan){0};
-  if (!winograd_make(m, &p->f) || only > div_up(s->k, l->t->lanes)) return false;
-  int t = p->f.t;
-  p->nty = div_up(s->oh, m);
-  p->ntx = div_up(s->ow, m);
-  p->tiles = p->nty * p->ntx;
-  p->blocks = div_up(s->c, s->block);
-  p->vectors = div_up(s->k, l->t->lanes);
-  double best = 0;
-  int64_t cg = s->c / s->group, group_vectors = s->group == 1 ? p->vectors : s->k / s->group / l->t->lanes;
-  for (int vecs = (int)MINI(group_vectors, MAX_NR); vecs >= 1; vecs--) {
-    if (only && vecs != only) continue;
-    if (s->group > 1 && group_vectors % vecs) continue;   /* a panel is of one group */
-    int most = (int)MINI(p->tiles, MINI(conv_tile_pixels(l->t, vecs), MAX_MR));
-    for (int cols = most; cols >= 1 && cols * 2 >= most; cols--) {
-      double cost = (double)div_up(p->tiles, cols) *
-                    ((double)(p->vectors / vecs) * step_cycles(cols, vecs) + (p->vectors % vecs ? step_cycles(cols, (int)(p->vectors % vecs)) : 0));
-      if (best == 0 || cost < best) best = cost, p->tile = (ConvTile){1, cols, vecs};
-    }
-  }
-  if (best == 0) return false;
-  p->panels = p->vectors / p->tile.vecs;
-  p->rest = p->vectors % p->tile.vecs;
-  p->tile_input = (double)p->blocks * (2 * t * bt_ops(m) + 4.0 * t * t) / 2;
-  p->tile_output = ((t + m) * at_ops(m) + 3.0 * t * t + 2.0 * m * m) / 2;
-  double transforms = (double)p->tiles * (p->tile_input + (double)p->vectors * p->tile_output);
-  /* Transformed weights come from memory, at some nine bytes a cycle, beside the first strip's products. */
-  double products = t * t * (double)cg * best, first = products * MINI(1.0, 16.0 / (double)p->tiles);
-  double stream = MAXI(0.0, (double)(t * t * cg * p->vectors * l->t->lanes) * 4 / 9 - first);
-  p->cycles = products + transforms + stream;
-  return true;
-}
-
-static void plan_strips(const Lower *l, const ConvShape *s, Plan *p) {
-  int64_t channels = MAXI(p->blocks * s->block, p->vectors * l->t->lanes), positions = p->f.t * p->f.t, unit = p->tile.cols, cg = s->c / s->group;
-  int64_t budget = MINI(MAXI(l->t->l2, 256 << 10), lower_scratch_limit(l)) / 4;   /* floats */
-  ConvWork w = {.images = s->n, .units = div_up(p->tiles, unit), .unit = unit, .panels = p->panels + (p->rest != 0)};
-  w.most = MAXI(1, MINI(MOST_TILES / unit, budget / ((positions + 1) * channels * unit)));
-  w.input_cycles = p->tile_input * (double)unit;
-  w.unit_cycles = (double)(positions * cg) * conv_tile_cycles(p->tile.cols, p->tile.vecs) + p->tile_output * (double)(unit * p->tile.vecs);
-  w.panel_bytes = (double)(positions * cg * p->tile.vecs * l->t->lanes * 4);
-  ConvSplit cut = conv_split(l->p->max_threads, &w);
-  p->strip = cut.strip;
-  p->strips = cut.strips;
-  p->group_panels = cut.group_panels;
-  p->groups = cut.groups;
-  int64_t lines = div_up(p->strip * MAXI(p->blocks * s->block, MINI(p->vectors, p->group_panels * p->tile.vecs) * l->t->lanes), LINE);
-  p->slot = (lines | 1) * LINE;
-  p->far_weights = positions * cg * p->vectors * l->t->lanes * 4 > l->t->l2;
-}
-
 /* ---- 1. input ---- */
 
 static Expr *tmp_at(Emit *e, Expr *i, Expr *j) { return x_muli(e->b, x_add(e->b, x_muli(e->b, i, e->p.f.t), j), e->l->t->lanes); }
@@ -261,7 +177,7 @@ static void emit_column(Emit *e, Expr *plane, Expr *y0, Expr *x0, Expr *j) {
 
 static void emit_input(Emit *e) {
   Build *b = e->b;
-  const Plan *p = &e->p;
+  const WinogradPlan *p = &e->p;
   int t = p->f.t, lanes = e->l->t->lanes;
   s_comment(b, "input tiles, transformed");
   Expr *cb = s_for_n(b, "cb", p->blocks);
@@ -301,9 +217,9 @@ static Var *pack_weights(Emit *e, int64_t first, int64_t panels, int vecs) {
 /* One register tile: tiles tb .. tb+cols of panel `panel` (of its weights u), whose first vector is `vec` within the group. */
 static void emit_product(Emit *e, Var *u, int vecs, Expr *panel, int64_t panels, Expr *vec, Expr *pos, Expr *tb) {
   Build *b = e->b;
-  const Plan *p = &e->p;
+  const WinogradPlan *p = &e->p;
   int lanes = e->l->t->lanes, width = vecs * lanes;
-  Var *acc[MAX_MR][MAX_NR];
+  Var *acc[WINOGRAD_TILES][WINOGRAD_VECS];
   for (int i = 0; i < p->tile.cols; i++)
     for (int j = 0; j < vecs; j++) acc[i][j] = s_reg(b, arena_printf(e->l->arena, "a%d_%d", i, j), x_float(b, type_of(DT_F32, lanes), 0));
   int64_t cg = e->s.c / e->s.group, group_blocks = p->blocks / e->s.group;   /* exact where there are several groups */
@@ -317,8 +233,8 @@ static void emit_product(Emit *e, Var *u, int vecs, Expr *panel, int64_t panels,
   Expr *channels = e->s.c % lanes ? x_bin(b, X_MIN, x_idx(b, lanes), x_sub(b, x_idx(b, e->s.c), x_muli(b, cb, lanes))) : x_idx(b, lanes);
   Expr *c = s_for(b, "c", x_idx(b, 0), channels, 1);
   /* Every strip streams all weights, in this very order: nothing is kept of them (locality 0). */
-  for (int q = 0; e->p.far_weights && q < width; q += LINE) s_prefetch(b, u, x_add(b, ui, x_addi(b, x_muli(b, c, width), AHEAD + q)), 0, false);
-  Expr *w[MAX_NR];
+  for (int q = 0; e->p.far_weights && q < width; q += WINOGRAD_LINE) s_prefetch(b, u, x_add(b, ui, x_addi(b, x_muli(b, c, width), AHEAD + q)), 0, false);
+  Expr *w[WINOGRAD_VECS];
   for (int j = 0; j < vecs; j++) w[j] = s_let(b, "w", x_load(b, u, x_add(b, ui, x_addi(b, x_muli(b, c, width), (int64_t)j * lanes)), lanes));
   for (int i = 0; i < p->tile.cols; i++) {
     Expr *v = s_let(b, "v", x_splat(b, x_load(b, e->vm, x_add(b, vi, x_addi(b, c, (int64_t)i * lanes)), 1), lanes));
@@ -334,7 +250,7 @@ static void emit_product(Emit *e, Var *u, int vecs, Expr *panel, int64_t panels,
 
 static void emit_products(Emit *e) {
   Build *b = e->b;
-  const Plan *p = &e->p;
+  const WinogradPlan *p = &e->p;
   Var *u = p->panels ? pack_weights(e, 0, p->panels, p->tile.vecs) : NULL;
   Var *ur = p->rest ? pack_weights(e, p->panels * p->tile.vecs * e->l->t->lanes, 1, (int)p->rest) : NULL;
   Expr *first = x_muli(b, e->group, p->group_panels);
@@ -363,7 +279,7 @@ static void emit_products(Emit *e) {
 /* Stores what waits: by tile rows, of which the strip has parts of at least one. */
 static void emit_turned(Emit *e, Expr *k) {
   Build *b = e->b;
-  const Plan *p = &e->p;
+  const WinogradPlan *p = &e->p;
   const ConvShape *s = &e->s;
   int m = p->f.m;
   Expr *last = x_divi(b, x_addi(b, x_add(b, e->first, e->count), -1), p->ntx);
@@ -384,7 +300,7 @@ static void emit_turned(Emit *e, Expr *k) {
 
 static void emit_output(Emit *e) {
   Build *b = e->b;
-  const Plan *p = &e->p;
+  const WinogradPlan *p = &e->p;
   const ConvShape *s = &e->s;
   int t = p->f.t, m = p->f.m, lanes = e->l->t->lanes;
   s_comment(b, "output tiles");
@@ -425,148 +341,14 @@ static void emit_output(Emit *e) {
   s_end(b);
 }
 
-/* ---- choice ---- */
-
-static bool body_reads_plain(const Node *n) {
-  for (int i = n->ncore; i < n->nin; i++)
-    if (n->in[i]->layout.kind == LAYOUT_PLAIN && value_count(n->in[i]) > 1) return true;
-  return false;
-}
-
-static bool applies(const Lower *l, const Node *n, const ConvShape *s) {
-  if (s->block == 1 || s->kh != 3 || s->kw != 3 || s->sh != 1 || s->sw != 1 || s->dh != 1 || s->dw != 1) return false;
-  if (s->group > 1 && (s->c / s->group % l->t->lanes || s->k / s->group % l->t->lanes)) return false;
-  /* Masked lanes in every store of the inverse transform are not worth having: such bodies are rare. */
-  return !(s->k % l->t->lanes && body_reads_plain(n));
-}
-
-static const int sizes[] = {2, 4, 5, 6};
-
-static double direct_cycles(const Lower *l, const ConvShape *s) { return 0.95 * conv_direct_cycles(l, s); }
-
-static int64_t packed_bytes(const Lower *l, const ConvShape *s, int m) {
-  return (int64_t)(m + 2) * (m + 2) * (s->c / s->group) * div_up(s->k, l->t->lanes) * l->t->lanes * 4;
-}
-
-static int64_t direct_bytes(const Lower *l, const ConvShape *s) { return 9 * (s->c / s->group) * div_up(s->k, l->t->lanes) * l->t->lanes * 4; }
-
-/* One size was asked for, and memory is no concern. */
-static bool forced(const Lower *l) { return l->winograd > 0 && l->weight_price == 0; }
-
-static bool choose(const Lower *l, const ConvShape *s, Plan *best) {
-  double least = direct_cycles(l, s) * (double)s->n + l->weight_price * (double)direct_bytes(l, s);
-  bool found = false;
-  for (int i = 0; i < COUNTOF(sizes); i++) {
-    Plan p;
-    if (l->winograd > 0 && l->winograd != sizes[i]) continue;
-    if (!make_plan(l, s, sizes[i], 0, &p)) continue;
-    double cost = p.cycles * (double)s->n + l->weight_price * (double)packed_bytes(l, s, sizes[i]);
-    if (cost > least && !forced(l)) continue;
-    *best = p;
-    least = cost;
-    found = true;
-  }
-  return found;
-}
-
-/* ---- weights of several convolutions ---- */
-
-typedef struct Sharers {
-  ConvShape s[CONV_SHARERS_MAX];
-  int n;
-  int vecs[COUNTOF(sizes)];     /* per panel, the same for all; 0: this size cannot be used */
-  double cycles[COUNTOF(sizes)][CONV_SHARERS_MAX], direct[CONV_SHARERS_MAX];
-} Sharers;
-
-/* The panels of F(sizes[i]) that suit all sharers best. */
-static void plan_size(const Lower *l, Sharers *sh, int i) {
-  double best = 0;
-  for (int vecs = 1; vecs <= MAX_NR; vecs++) {
-    double sum = 0, cycles[CONV_SHARERS_MAX];
-    bool ok = l->winograd < 0 || l->winograd == sizes[i];
-    for (int u = 0; u < sh->n && ok; u++) {
-      Plan p;
-      ok = make_plan(l, &sh->s[u], sizes[i], vecs, &p);
-      sum += cycles[u] = p.cycles * (double)sh->s[u].n;
-    }
-    if (!ok || (sh->vecs[i] && sum >= best)) continue;
-    best = sum;
-    sh->vecs[i] = vecs;
-    memcpy(sh->cycles[i], cycles, sizeof cycles);
-  }
-}
-
-/* Cycles of all sharers when the weights are packed for the sizes of the mask, or a negative number if that is not possible. Each packing has
- * to come from memory once, at about 8 bytes a cycle; the sharers that follow find it in a cache. */
-static double cost_of(const Lower *l, const Sharers *sh, unsigned mask) {
-  double sum = 0;
-  int64_t bytes = 0;
-  bool any_direct = false;
-  for (int i = 0; i < COUNTOF(sizes); i++) {
-    if (!(mask >> i & 1)) continue;
-    if (!sh->vecs[i]) return -1;
-    bytes += packed_bytes(l, sh->s, sizes[i]);
-  }
-  for (int u = 0; u < sh->n; u++) {
-    double best = forced(l) ? -1 : sh->direct[u];
-    for (int i = 0; i < COUNTOF(sizes); i++)
-      if (mask >> i & 1 && (best < 0 || sh->cycles[i][u] <= best)) best = sh->cycles[i][u];
-    if (best < 0) return -1;
-    any_direct |= best == sh->direct[u];
-    sum += best;
-  }
-  if (any_direct) bytes += direct_bytes(l, sh->s);
-  return sum + (double)bytes / 8 + l->weight_price * (double)bytes;
-}
-
-/* Which transforms of its weights the sharers of n are to use, decided when the first of them is lowered. */
-static const SharedPacking *agree(Lower *l, const Node *n) {
-  for (int i = 0; i < l->shared.n; i++)
-    if (l->shared.at[i].w == n->in[1]) return &l->shared.at[i];
-  Sharers *sh = NEW(l->arena, Sharers);
-  const Node *nodes[CONV_SHARERS_MAX];
-  sh->n = conv_sharers(l, n, sh->s, nodes);
-  for (int u = 0; u < sh->n; u++)
-    if (!applies(l, nodes[u], &sh->s[u])) return NULL;
-  if (sh->n < 2) return NULL;
-  for (int u = 0; u < sh->n; u++) sh->direct[u] = direct_cycles(l, &sh->s[u]) * (double)sh->s[u].n;
-  for (int i = 0; i < COUNTOF(sizes); i++) plan_size(l, sh, i);
-  unsigned best = 0;
-  double least = cost_of(l, sh, 0);
-  for (unsigned mask = 1; mask < 1u << COUNTOF(sizes); mask++) {
-    double cost = cost_of(l, sh, mask);
-    if (cost >= 0 && (least < 0 || cost < least)) best = mask, least = cost;
-  }
-  SharedPacking packing = {.w = n->in[1]};
-  for (int i = 0; i < COUNTOF(sizes); i++)
-    if (best >> i & 1) packing.vecs[sizes[i]] = sh->vecs[i];
-  vec_push(l->arena, &l->shared, packing);
-  return &l->shared.at[l->shared.n - 1];
-}
-
-static bool choose_shared(Lower *l, const SharedPacking *packing, const ConvShape *s, Plan *best) {
-  double direct = direct_cycles(l, s);
-  bool found = false;
-  for (int i = 0; i < COUNTOF(sizes); i++) {
-    Plan p;
-    int vecs = packing->vecs[sizes[i]];
-    if (!vecs || !make_plan(l, s, sizes[i], vecs, &p) || (!forced(l) && p.cycles > direct)) continue;
-    if (!found || p.cycles < best->cycles) *best = p;
-    found = true;
-  }
-  return found;
-}
+/* ---- kernel ---- */
 
 bool conv_winograd(Lower *l, const Node *n) {
   Emit e = {.l = l, .n = n};
   ConvShape *s = &e.s;
-  if (l->winograd == 0 || !conv_shape(l, n, s) || s->gate || !applies(l, n, s)) return false;
-  const SharedPacking *packing = s->w->uses.n > 1 ? agree(l, n) : NULL;
-  if (!(packing ? choose_shared(l, packing, s, &e.p) : choose(l, s, &e.p))) return false;
-  Plan *p = &e.p;
-  plan_strips(l, s, p);
+  if (!conv_shape(l, n, s) || !winograd_plan(l, n, s, &e.p)) return false;
+  const WinogradPlan *p = &e.p;
   int lanes = l->t->lanes;
-  if ((p->f.t * p->f.t + 1) * p->slot * 4 > lower_scratch_limit(l)) return false;
   const char *groups = s->group > 1 ? arena_printf(l->arena, " in %lld groups", (long long)s->group) : "";
   e.b = lower_open(l, n, "conv3x3 winograd F(%d,3)%s %lld->%lld, %lldx%lld, tile %dx%d", p->f.m, groups, (long long)s->c, (long long)s->k, (long long)s->oh,
                    (long long)s->ow, p->tile.cols, p->tile.vecs * lanes);
@@ -575,7 +357,7 @@ bool conv_winograd(Lower *l, const Node *n) {
   e.x = lower_in(l, s->x);
   e.affine = conv_affine(l, s);
   conv_allow_in_place(l, n, s);
-  e.vm = lower_scratch(l, "vm", DT_F32, (p->f.t * p->f.t + 1) * p->slot * 4);
+  e.vm = lower_scratch(l, "vm", DT_F32, winograd_scratch(p) * 4);
   e.tmp = lower_scratch(l, "t", DT_F32, (int64_t)p->f.t * p->f.t * lanes * 4);
   if (turn_pays(l, n)) e.turn = turn_open(l, n, p->f.m * p->strip * p->f.m);
   int64_t pieces = s->n * p->strips;
