@@ -244,7 +244,6 @@ static void clone_node(Graph *g, const Node *n, Value *const *map) {
   for (int i = 0; i < n->nin; i++) c->in[i] = n->in[i] ? map[n->in[i]->id] : NULL;
   c->out = NEW_N(a, Value *, n->nout);
   for (int i = 0; i < n->nout; i++) (c->out[i] = map[n->out[i]->id])->def = c;
-  c->joined = n->joined;
   c->body = clone_body(a, n);
   c->origin = NULL;
   c->norigin = 0;

@@ -120,6 +120,7 @@ struct Node {
   BodyStep *body;         /* applied to out[0] */
   int nbody;
   bool joined;            /* computed in one kernel with the Conv before it in the list, which reads the same tensor alike (horizontal.c) */
+  bool streamed;          /* computed in one kernel with the Conv before it in the list, whose result it alone reads (stream.c) */
   const char **origin;    /* names of the ONNX nodes this came from */
   int norigin;
   const char *onnx_op;    /* the ONNX operator of the first origin, for messages; may be NULL */
@@ -220,7 +221,7 @@ int64_t window_extent(int64_t in, int64_t kernel, int64_t stride, int64_t pad_be
  *     %c: f32[1,16,64,N<=64]{c16} = Conv(%x, %w, _; %r) {strides=[1,1], ...} body { %0: bool = Less(acc, in3^1); ... } @ "Conv_0", "Relu_1"
  *     output %c
  *   }
- * After its attributes a Conv may be "joined". {c16}: BLOCKED layout. _: an absent operand, or an unused output. After ; the operands the body reads: in3 is the node's operand 3, in3^1
+ * After its attributes a node may be "joined" or "streamed". {c16}: BLOCKED layout. _: an absent operand, or an unused output. After ; the operands the body reads: in3 is the node's operand 3, in3^1
  * that at half the spatial coordinates; a step has its type only where it is not out[0]'s. Names other than identifiers are in quotes;
  * %v0, %v1, ... are values without a name. A number with f after it is rounded to f32.
  * Constants of up to 16 elements print in full, larger ones as `splat X` if all elements are the same, else as `opaque HASH`, which

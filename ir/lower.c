@@ -22,6 +22,7 @@ Build *lower_open(Lower *l, const Node *n, const char *what_fmt, ...) {
   l->node = n;
   l->nparam = 0;
   l->nseen = 0;
+  l->others.n = 0;
   return &l->b;
 }
 
@@ -45,6 +46,20 @@ static void settle_aliases(Lower *l) {
   for (int i = 0; i < l->nparam && !any; i++) l->param[i].var->may_alias = false;
 }
 
+/* The call computes the node being lowered, and others with it. */
+static void set_origin(Lower *l, Call *c) {
+  int n = l->node->norigin;
+  for (int i = 0; i < l->others.n; i++) n += l->others.at[i]->norigin;
+  const char **origin = l->others.n ? NEW_N(l->p->arena, const char *, MAXI(n, 1)) : l->node->origin;
+  c->origin = origin;
+  c->norigin = n;
+  c->onnx_op = l->node->onnx_op;
+  if (!l->others.n) return;
+  for (int k = 0; k < l->node->norigin; k++) *origin++ = l->node->origin[k];
+  for (int i = 0; i < l->others.n; i++)
+    for (int k = 0; k < l->others.at[i]->norigin; k++) *origin++ = l->others.at[i]->origin[k];
+}
+
 void lower_close(Lower *l, double flops) {
   Kernel *k = l->b.k;
   if (!k->range) build_range(&l->b, "r", 1);
@@ -56,11 +71,7 @@ void lower_close(Lower *l, double flops) {
     c.args[i] = (Arg){l->param[i].buffer, 0};
     if (buf->kind != BUF_SCRATCH) k->bytes += (double)buf->bytes * (l->param[i].var->access == ACCESS_INOUT ? 2 : 1);
   }
-  if (l->node) {
-    c.origin = l->node->origin;
-    c.norigin = l->node->norigin;
-    c.onnx_op = l->node->onnx_op;
-  }
+  if (l->node) set_origin(l, &c);
   vec_push(l->p->arena, &l->p->kernels, k);
   vec_push(l->p->arena, &l->p->calls, c);
   l->nparam = 0;
@@ -189,8 +200,9 @@ Var *lower_scratch(Lower *l, const char *name, DType dt, int64_t bytes) {
 }
 
 void lower_done(Lower *l, const Node *n) {
-  if (n->id < l->ndone) l->done[n->id] = true;
-  else ice(l->g, n, "lowering", "the node was made while lowering");
+  if (n->id >= l->ndone) ice(l->g, n, "lowering", "the node was made while lowering");
+  l->done[n->id] = true;
+  vec_push(l->arena, &l->others, n);
 }
 
 void lower_allow_in_place(Lower *l, const Value *v, Value *out) {

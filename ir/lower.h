@@ -33,6 +33,7 @@ struct Lower {
   int nbuffer_of;
   bool *done;              /* by node id: its results are made by another node's kernel; see lower_done */
   int ndone;
+  VEC(const Node *) others;     /* that the open kernel makes the results of */
   struct { const Value *v; Shape shape; Layout layout; } *seen;   /* of the open kernel: lower_see_as */
   int nseen, cap_seen;
 };
@@ -64,7 +65,7 @@ Var *lower_scratch(Lower *l, const char *name, DType dt, int64_t bytes);   /* pe
 /* This kernel reads v's element before writing out's at the same place, so v's memory may become out's. Same bytes, v dies here. */
 void lower_allow_in_place(Lower *l, const Value *v, Value *out);
 
-/* The kernel being written makes the results of n as well, which comes later in the list: n gets no kernel of its own. */
+/* The open kernel makes the results of n as well, which comes later in the list: n gets no kernel of its own, and the call n's origins. */
 void lower_done(Lower *l, const Node *n);
 
 /* Until the kernel is closed, places of v are given in this shape and layout: the same elements in the same memory order, such as a flat

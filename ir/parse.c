@@ -491,6 +491,7 @@ static bool node(Parser *p) {
   Node *n = graph_add_node(p->g, NULL, op, attr, in, nin);
   n->ncore = ncore;
   n->joined = accept(p, "joined");
+  n->streamed = accept(p, "streamed");
   if (accept(p, "body") && !body(p, n)) return false;
   if (op == OP_Map && (!n->nbody || !nin)) return fail(p, "Map needs a body and something to read");
   if (!origins(p, n) || !infer(p, n, out)) return false;

@@ -256,6 +256,7 @@ static void print_node(Printer *p, const Node *n) {
   text_add(t, ")");
   print_attr(t, n->op, n->attr);
   if (n->joined) text_add(t, " joined");
+  if (n->streamed) text_add(t, " streamed");
   if (n->nbody) print_body(t, n);
   for (int i = 0; i < n->norigin; i++) {
     text_add(t, i ? ", " : " @ ");

@@ -199,6 +199,13 @@ static bool check_joined(Verify *v, const Node *n) {
   return true;
 }
 
+static bool check_streamed(Verify *v, const Node *n) {
+  if (!n->streamed) return true;
+  const Node *p = n->prev;
+  if (!p || p->op != OP_Conv || n->in[0] != p->out[0] || !value_single_use(p->out[0])) return bad(v, n, "it is streamed, but not the only reader of the Conv before it");
+  return true;
+}
+
 static bool check_node(Verify *v, Node *n) {
   const OpInfo *info = op_info(n->op);
   if (!check_operands(v, n)) return false;
@@ -213,7 +220,7 @@ static bool check_node(Verify *v, Node *n) {
     if (x->layout.kind != LAYOUT_PLAIN && n->op != OP_Map && !(info->flags & (OPF_CHANNEL | OPF_NEIGHBOURS)) && !node_moves_channels(n))
       return bad(v, n, "output %d cannot be blocked", i);
   }
-  if (!check_moved(v, n) || !check_joined(v, n)) return false;
+  if (!check_moved(v, n) || !check_joined(v, n) || !check_streamed(v, n)) return false;
   /* Bodies first where inference reads them. */
   if (n->op == OP_Map)
     for (int s = 0; s < n->nbody; s++)

@@ -2,7 +2,8 @@
  *
  * A model of the work, not of a machine: each node runs once, reads each of its tensors once and stores its results. Constants are left
  * out (they are the same weights in whatever order they are used), and so are views, which need no kernel. An upsampling that a body reads by
- * index costs what the small tensor does, and a joined convolution finds its data where the one before it has read them. The difference between two graphs that compute the same is what a rewrite saved.
+ * index costs what the small tensor does, a joined convolution finds its data where the one before it has read them, and a streamed node those
+ * that the convolution before it does not store. The difference between two graphs that compute the same is what a rewrite saved.
  */
 #include "passes.h"
 
@@ -34,7 +35,7 @@ static bool seen_before(const Node *n, int slot) {
 static int64_t bytes_read(const Node *n) {
   int64_t sum = 0;
   for (int i = 0; i < n->nin; i++)
-    if (n->in[i] && !value_is_const(n->in[i]) && !seen_before(n, i) && !(n->joined && i == 0)) sum = plus(sum, (int64_t)value_bytes(n->in[i]));
+    if (n->in[i] && !value_is_const(n->in[i]) && !seen_before(n, i) && !((n->joined || n->streamed) && i == 0)) sum = plus(sum, (int64_t)value_bytes(n->in[i]));
   return n->op == OP_Slice ? MINI(sum, (int64_t)value_bytes(n->out[0])) : sum;
 }
 
@@ -50,7 +51,8 @@ GraphCost graph_cost(const Graph *g) {
   for (const Node *n = g->first; n; n = n->next) {
     if ((op_info(n->op)->flags & OPF_VIEW) && !n->nbody) continue;
     int64_t macs = node_macs(n), stored = bytes_stored(n);
-    c.nodes += !n->joined;
+    if (n->next && n->next->streamed) stored = 0;
+    c.nodes += !n->joined && !n->streamed;
     c.macs = plus(c.macs, macs);
     c.flops = plus(c.flops, plus(times(macs, 2), other_flops(n)));
     c.stored = plus(c.stored, stored);

@@ -73,6 +73,7 @@ bool pass_layout(Graph *g, Ctx *c);      /* blocked channels where convolutions 
 bool pass_gate(Graph *g, Ctx *c);        /* factors per channel into the 1x1 convolutions that read the product */
 bool pass_epilogue(Graph *g, Ctx *c);    /* elementwise consumers into node bodies; chains of elementwise into Map */
 bool pass_horizontal(Graph *g, Ctx *c);  /* convolutions of one tensor in one kernel */
+bool pass_stream(Graph *g, Ctx *c);      /* pools and depthwise convolutions in the kernel of the convolution they read */
 
 /* ---- lower/ ---- */
 Program *lower_graph(Graph *g, Ctx *c);  /* every node to kernels; buffers have no offsets yet. NULL after reporting */

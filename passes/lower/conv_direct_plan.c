@@ -156,7 +156,13 @@ static void plan_strips(Lower *l, DirectPlan *p, int64_t blocks) {
   p->strips = cut.strips;
   p->panels_per_group = cut.group_panels;
   p->groups = cut.groups;
-  strip_input(p, p->strip, &rows, &cols);
+  direct_set_source(p, p->strip);
+}
+
+void direct_set_source(DirectPlan *p, int64_t strip) {
+  const ConvShape *s = &p->s;
+  int64_t rows, cols;
+  strip_input(p, strip, &rows, &cols);
   p->src_rows = p->copy ? rows : s->h;
   p->src_cols = p->copy ? cols : s->iw;
   /* Channel blocks a multiple of 4 KB apart would fall into the same cache sets. */
@@ -172,23 +178,37 @@ void direct_set_panels(const Lower *l, DirectPlan *p) {
   p->rest_blocks = s->group == 1 || !p->rest ? p->blocks : most_blocks(s, p->panels * width, 1, width);
 }
 
+/* What does not depend on strips; p->flat is settled. Tiles are at most `rows` high. */
+static void plan_tiles(Lower *l, const Node *n, int64_t rows, DirectPlan *p) {
+  const ConvShape *s = &p->s;
+  ConvShape low = *s;
+  low.oh = MINI(s->oh, rows);
+  /* Pads may also be negative, or the window may run past the end: anything but windows inside the image is copied. */
+  bool inside = s->ph == 0 && s->pw == 0 && (s->oh - 1) * s->sh + (s->kh - 1) * s->dh < s->h && (s->ow - 1) * s->sw + (s->kw - 1) * s->dw < s->iw;
+  p->copy = !inside;
+  p->tile = choose_tile(l->t, &low, shared_vecs(l, n));
+  p->blocks = div_up(s->c, s->block);
+  direct_set_panels(l, p);
+}
+
 void direct_plan(Lower *l, const Node *n, const ConvShape *more, int nmore, DirectPlan *p) {
   ConvShape *s = &p->s;
   p->flat = direct_is_flat(n, s);
   for (int i = 0; i < nmore; i++) p->flat &= direct_is_flat(n, &more[i]);
   if (p->flat) direct_flatten(s);
-  /* Pads may also be negative, or the window may run past the end: anything but windows inside the image is copied. */
-  bool inside = s->ph == 0 && s->pw == 0 && (s->oh - 1) * s->sh + (s->kh - 1) * s->dh < s->h && (s->ow - 1) * s->sw + (s->kw - 1) * s->dw < s->iw;
-  p->copy = !inside;
-  p->tile = choose_tile(l->t, s, shared_vecs(l, n));
-  p->blocks = div_up(s->c, s->block);
-  direct_set_panels(l, p);
+  plan_tiles(l, n, s->oh, p);
   int64_t blocks = p->blocks;
   for (int i = 0; i < nmore; i++) {
     const ConvShape *m = &more[i];
     blocks += div_up(m->c * m->sh * m->sw, s->block * s->sh * s->sw);
   }
   plan_strips(l, p, blocks);
+}
+
+void direct_plan_rows(Lower *l, const Node *n, DirectPlan *p) {
+  plan_tiles(l, n, 1, p);
+  p->strips = p->groups = 1;
+  p->panels_per_group = p->panels + (p->rest != 0);
 }
 
 /* ---- weights ---- */

@@ -69,6 +69,7 @@ bool conv_direct(Lower *l, const Node *n);      /* conv_direct.c: any dense or g
  * `what` begins its name. */
 void conv_direct_emit(Lower *l, const Node *n, const ConvShape *s, int sources, const char *what);
 double conv_direct_cycles(const Lower *l, const ConvShape *s);   /* estimate for one image */
+bool conv_stream(Lower *l, const Node *n);      /* conv_stream.c: with the window over its result that follows */
 bool conv_winograd(Lower *l, const Node *n);    /* conv_winograd.c: 3x3, stride 1, blocked channels, where it is faster */
 bool conv_transposed(Lower *l, const Node *n);  /* conv_transposed.c: one direct convolution per output pixel modulo the strides */
 bool conv_depthwise(Lower *l, const Node *n);   /* conv_depthwise.c: group == input channels, BLOCKED */

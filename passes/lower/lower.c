@@ -105,7 +105,8 @@ static void lower_node(Lower *l, const Node *n, Ctx *c) {
     pass_count(c, "lower", "results made beside another node's", 1);
     return;
   }
-  bool plain = l->opt_level < 1 || lower_scratch_limit(l) == 0;
+  /* A streamed convolution needs less memory than any two kernels. */
+  bool plain = l->opt_level < 1 || (lower_scratch_limit(l) == 0 && !(n->next && n->next->streamed));
   for (const LowerSchedule *s = lower_schedules; !plain && s->apply; s++) {
     if (s->op != n->op || !s->apply(l, n)) continue;
     pass_count(c, "lower", s->name, 1);

@@ -6,6 +6,7 @@
  * that exist.
  */
 #include "../../ir/ops/ops.h"
+#include "rows.h"
 #include "schedules.h"
 
 #define MAX_TILE 8
@@ -21,7 +22,7 @@ typedef struct Emit {
   Value *y;
   int64_t h, w, oh, ow, kh, kw, sh, sw, ph, pw, c;
   int lanes, tile;
-  Var *in;
+  Rows in;
   Expr *img, *cb, *oy;
 } Emit;
 
@@ -46,13 +47,10 @@ static void emit_columns(Emit *e, Expr *x0, const bool *wanted, int span, Var **
   Expr *kh = s_for_n(b, "kh", e->kh);
   Expr *iy = s_let(b, "iy", x_addi(b, x_add(b, x_muli(b, e->oy, e->sh), kh), -e->ph));
   s_if(b, x_bin(b, X_AND, x_bin(b, X_GE, iy, x_idx(b, 0)), x_bin(b, X_LT, iy, x_idx(b, e->h))));
-  int64_t blocks = (e->c + e->lanes - 1) / e->lanes;
-  Expr *plane = x_add(b, x_muli(b, e->img, blocks), e->cb);
-  Expr *ix = x_addi(b, x_muli(b, x0, e->sw), -e->pw);
-  Expr *row = s_let(b, "xi", x_muli(b, x_add(b, x_muli(b, x_add(b, x_muli(b, plane, e->h), iy), e->w), ix), e->lanes));
+  Expr *row = s_let(b, "xi", rows_at(b, &e->in, e->img, e->cb, iy, x_addi(b, x_muli(b, x0, e->sw), -e->pw)));
   for (int i = 0; i < span; i++) {
     if (!column[i]) continue;
-    Expr *v = s_let(b, "v", x_load(b, e->in, x_addi(b, row, (int64_t)i * e->lanes), e->lanes));
+    Expr *v = s_let(b, "v", x_load(b, e->in.v, x_addi(b, row, (int64_t)i * e->lanes), e->lanes));
     s_set(b, column[i], fold_combine(b, e->fold, x_var(b, column[i]), v));
   }
   s_end(b);
@@ -146,19 +144,24 @@ static bool read_node(Lower *l, const Node *n, Emit *e) {
   return (e->tile - 1) * e->sw + e->kw <= MAX_COLUMNS && e->ow - (right - left) <= 16;
 }
 
+static const char *describe(const Emit *e) {
+  return arena_printf(e->l->arena, "%s %lldx%lld%s %lld, %lldx%lld, tile %dx%d", e->fold == FOLD_MAX ? "maximum" : "average", (long long)e->kh, (long long)e->kw,
+                      e->sh > 1 ? " strided" : "", (long long)e->c, (long long)e->oh, (long long)e->ow, e->tile, e->lanes);
+}
+
+static double flops(const Emit *e) { return (double)(e->kh * e->kw) * (double)value_count(e->y); }
+
 bool pool_blocked(Lower *l, const Node *n) {
   Emit e;
   if (!read_node(l, n, &e)) return false;
   int64_t batch = e.x->shape.d[0].n, blocks = (e.c + e.lanes - 1) / e.lanes;
-  e.b = lower_open(l, n, "%s %lldx%lld%s %lld, %lldx%lld, tile %dx%d", e.fold == FOLD_MAX ? "maximum" : "average", (long long)e.kh, (long long)e.kw,
-                   e.sh > 1 ? " strided" : "", (long long)e.c, (long long)e.oh, (long long)e.ow, e.tile, e.lanes);
-  Build *b = e.b;
+  Build *b = e.b = lower_open(l, n, "%s", describe(&e));
   /* Rows per range iteration: enough iterations to share out, else whole planes. */
   int64_t wanted = l->p->max_threads > 1 ? 4 * l->p->max_threads : 1;
   int64_t strips = MAXI(1, MINI(e.oh, wanted / (batch * blocks))), strip = (e.oh + strips - 1) / strips;
   strips = (e.oh + strip - 1) / strip;
   Expr *r = lower_range(l, "r", batch * blocks * strips);
-  e.in = lower_in(l, e.x);
+  e.in = rows_of(l, e.x);
   Expr *plane = strips == 1 ? r : s_let(b, "plane", x_divi(b, r, strips));
   e.img = batch == 1 ? x_idx(b, 0) : s_let(b, "img", x_divi(b, plane, blocks));
   e.cb = batch == 1 ? plane : s_let(b, "cb", x_remi(b, plane, blocks));
@@ -167,6 +170,30 @@ bool pool_blocked(Lower *l, const Node *n) {
   emit_row(&e);
   s_end(b);
   lower_body_in_place(l, n, 0);
-  lower_close(l, (double)(e.kh * e.kw) * (double)value_count(e.y));
+  lower_close(l, flops(&e));
+  return true;
+}
+
+/* ---- row by row ---- */
+
+static void reader_open(RowReader *r, const Rows *in) {
+  Emit *e = r->self;
+  e->b = &e->l->b;
+  e->in = *in;
+}
+
+static void reader_row(const RowReader *r, Expr *img, Expr *cb, Expr *y) {
+  Emit *e = r->self;
+  e->img = img;
+  e->cb = cb;
+  e->oy = y;
+  emit_row(e);
+}
+
+bool pool_reader(Lower *l, const Node *n, RowReader *r) {
+  Emit *e = NEW(l->arena, Emit);
+  if ((n->op != OP_MaxPool && n->op != OP_AveragePool) || !read_node(l, n, e)) return false;
+  *r = (RowReader){.n = n, .rows = e->oh, .reach = e->kh, .stride = e->sh, .pad = e->ph, .flops = flops(e), .what = describe(e), .self = e,
+                   .open = reader_open, .row = reader_row};
   return true;
 }
