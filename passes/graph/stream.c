@@ -5,19 +5,24 @@
  * hand these are the stem's strided convolution and its pool, and the expansion and depthwise convolution of a mobile block.
  *
  * Not taken: what Winograd's method may compute (3x3, stride 1: its strips are tiles, not rows), weights that several convolutions share
- * (which are to follow one another), joined convolutions.
+ * (which are to follow one another), joined convolutions, narrow images. Images that fit a cache are taken like large ones: they cost no
+ * less time this way, but less memory.
  *
  * before: %y = Conv(%x, %w); ...; %p = MaxPool(%y)
  * after:  ...; %y = Conv(%x, %w); %p = MaxPool(%y) streamed
  */
 #include "../passes.h"
 
+#define WIDTH_MIN 16   /* of an image: narrower ones are computed in tiles of several rows */
+
 static bool unit(Ints v) { return v.v[0] == 1 && v.v[1] == 1; }
 
-static bool for_winograd(const Node *n) {
+/* Winograd's method may compute it. */
+static bool for_winograd(const Node *n, const Ctx *c) {
   const ConvAttr *a = n->attr;
   const Shape *w = &n->in[1]->shape;
-  return w->d[2].n == 3 && w->d[3].n == 3 && unit(a->strides) && unit(a->dilations);
+  if (w->d[2].n != 3 || w->d[3].n != 3 || !unit(a->strides) || !unit(a->dilations) || n->in[0]->layout.kind == LAYOUT_PLAIN) return false;
+  return c->opt && c->opt->winograd && (c->opt->winograd > 0 || c->target->fma);
 }
 
 static bool image(const Value *v) { return v->shape.rank == 4 && v->dt == DT_F32 && value_count(v) > 0; }
@@ -28,22 +33,20 @@ static bool depthwise(const Node *n) {
 }
 
 /* A convolution whose result one node reads. */
-static bool source(const Node *n) {
+static bool source(const Node *n, const Ctx *c) {
   if (n->op != OP_Conv || depthwise(n) || n->joined || (n->next && n->next->joined) || !image(n->out[0]) || !image(n->in[0])) return false;
   if (n->out[0]->layout.kind != LAYOUT_BLOCKED || !value_is_const(n->in[1]) || n->in[1]->uses.n != 1) return false;
-  return !for_winograd(n) && value_single_use(n->out[0]) && !n->out[0]->is_output;
+  if (n->out[0]->shape.d[3].n < WIDTH_MIN) return false;
+  return !for_winograd(n, c) && value_single_use(n->out[0]) && !n->out[0]->is_output;
 }
 
 static bool window(const Node *n) { return (n->op == OP_MaxPool || n->op == OP_AveragePool || (n->op == OP_Conv && depthwise(n))) && image(n->out[0]); }
-
-/* Smaller images are found in a cache anyway. */
-static bool pays(const Value *v, const Target *t) { return (int64_t)value_bytes(v) >= (t->l2 ? t->l2 : 256 << 10); }
 
 bool pass_stream(Graph *g, Ctx *c) {
   int64_t streamed = 0, saved = 0;
   for (Node *n = g->first, *next; n; n = next) {
     next = n->next;
-    if (!source(n) || !pays(n->out[0], c->target)) continue;
+    if (!source(n, c)) continue;
     Use u = n->out[0]->uses.at[0];
     if (u.slot != 0 || !window(u.node)) continue;
     if (n->next != u.node) graph_move_before(g, n, u.node);

@@ -195,8 +195,7 @@ static void open_node(Emit *e) {
 
 static const char *describe(const Emit *e) {
   const ConvShape *s = &e->s;
-  return arena_printf(e->l->arena, "depthwise%lldx%lld%s %lld, %lldx%lld, tile %dx%d", (long long)s->kh, (long long)s->kw,
-                      s->sh > 1 ? " strided" : e->multiplier > 1 ? " multiplied" : "", (long long)s->k, (long long)s->oh, (long long)s->ow, e->tile, e->l->t->lanes);
+  return arena_printf(e->l->arena, "depthwise%lldx%lld%s", (long long)s->kh, (long long)s->kw, s->sh > 1 ? " strided" : e->multiplier > 1 ? " multiplied" : "");
 }
 
 bool conv_depthwise(Lower *l, const Node *n) {
@@ -210,7 +209,7 @@ bool conv_depthwise(Lower *l, const Node *n) {
   int64_t strips = MAXI(1, MINI(s->oh, wanted / (s->n * blocks))), strip = div_up(s->oh, strips);
   strips = div_up(s->oh, strip);
   if (strips == 1 && e.multiplier == 1) e.mean = plane_mean(n);
-  Build *b = lower_open(l, n, "%s", describe(&e));
+  Build *b = lower_open(l, n, "%s %lld, %lldx%lld, tile %dx%d", describe(&e), (long long)s->k, (long long)s->oh, (long long)s->ow, e.tile, lanes);
   Expr *r = lower_range(l, "r", s->n * blocks * strips);
   e.x = rows_of(l, s->x);
   open_node(&e);

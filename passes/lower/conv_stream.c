@@ -13,6 +13,7 @@
 #include "schedules.h"
 
 #define STEP_MOST 8      /* reader's rows in one step: more save little */
+#define AGAIN_MOST 0.03  /* of the convolution's rows that are better computed twice than shared out coarsely; twice as many at worst */
 
 typedef struct Stream {
   DirectEmit e;
@@ -41,20 +42,27 @@ static bool plan_step(Stream *s, const Node *n) {
   return step_bytes(s, n, s->step) <= l2;
 }
 
-/* Threads share out chunks of rows, or panels where chunks are whole images. */
-static void plan_range(Stream *s) {
+/* Threads can share out panels evenly enough. */
+static bool panels_divide(int64_t panels, int threads) { return panels % threads == 0 || panels >= 4 * threads; }
+
+/* Threads share out panels where a chunk is a whole image; else chunks, of which every one but the first computes some rows of the one before
+ * again. False where these would be too many. */
+static bool plan_range(Stream *s) {
   DirectPlan *p = &s->e.p;
+  const RowReader *r = &s->reader;
   int threads = s->e.l->p->max_threads;
-  int64_t pieces = threads > 1 ? div_up(4 * threads, p->s.n) : 1, panels = p->panels + (p->rest != 0);
+  int64_t pieces = threads > 1 ? div_up(4 * threads, p->s.n) : 1, panels = p->panels + (p->rest != 0), again = MAXI(0, r->reach - r->stride);
   s->chunks = 1;
-  s->chunk = s->reader.rows;
-  if (s->reader.whole) {
+  s->chunk = r->rows;
+  if (r->whole) {
     p->panels_per_group = div_up(panels, MINI(panels, pieces));
     p->groups = div_up(panels, p->panels_per_group);
-  } else {
-    s->chunk = div_up(div_up(s->reader.rows, pieces), s->step) * s->step;
-    s->chunks = div_up(s->reader.rows, s->chunk);
+    return true;
   }
+  while (pieces > threads && (double)(again * pieces) > AGAIN_MOST * (double)p->s.oh) pieces--;
+  s->chunk = div_up(div_up(r->rows, pieces), s->step) * s->step;
+  s->chunks = div_up(r->rows, s->chunk);
+  return s->chunks == 1 || (double)(again * s->chunks) <= 2 * AGAIN_MOST * (double)p->s.oh;
 }
 
 /* Row i of the convolution, or the first or last one. */
@@ -101,8 +109,8 @@ static void emit_kernel(Stream *s, const Node *n) {
   Lower *l = e->l;
   DirectPlan *p = &e->p;
   const ConvShape *c = &p->s;
-  e->b = lower_open(l, n, "conv%lldx%lld%s %lld->%lld, %lldx%lld, tile 1x%dx%d, into %s", (long long)c->kh, (long long)c->kw, c->sh > 1 ? " strided" : "",
-                    (long long)c->c, (long long)c->k, (long long)c->oh, (long long)c->ow, p->tile.cols, p->tile.vecs * l->t->lanes, s->reader.what);
+  e->b = lower_open(l, n, "conv%lldx%lld%s + %s %lld->%lld, %lldx%lld, tile 1x%dx%d", (long long)c->kh, (long long)c->kw, c->sh > 1 ? " strided" : "",
+                    s->reader.what, (long long)c->c, (long long)c->k, (long long)c->oh, (long long)c->ow, p->tile.cols, p->tile.vecs * l->t->lanes);
   Expr *range = lower_range(l, "r", p->groups * c->n * s->chunks);
   e->x = e->src = lower_in(l, c->x);
   e->affine = conv_affine(l, c);
@@ -122,11 +130,10 @@ bool conv_stream(Lower *l, const Node *n) {
   Stream s = {.e = {.l = l, .n = n}};
   DirectPlan *p = &s.e.p;
   if (!conv_shape(l, n, &p->s) || p->s.gate || !conv_groups_dense(n, l->t->lanes)) return false;
-  bool whole = l->p->max_threads == 1 || div_up(p->s.k, l->t->lanes) >= 8 * l->p->max_threads;
-  if (!pool_reader(l, m, &s.reader) && !depthwise_reader(l, m, whole, &s.reader)) return false;
   direct_plan_rows(l, n, p);
-  if (!plan_step(&s, n)) return false;
-  plan_range(&s);
+  bool whole = panels_divide(p->panels + (p->rest != 0), l->p->max_threads);
+  if (!pool_reader(l, m, &s.reader) && !depthwise_reader(l, m, whole, &s.reader)) return false;
+  if (!plan_step(&s, n) || !plan_range(&s)) return false;
   emit_kernel(&s, n);
   return true;
 }

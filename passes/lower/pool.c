@@ -145,8 +145,7 @@ static bool read_node(Lower *l, const Node *n, Emit *e) {
 }
 
 static const char *describe(const Emit *e) {
-  return arena_printf(e->l->arena, "%s %lldx%lld%s %lld, %lldx%lld, tile %dx%d", e->fold == FOLD_MAX ? "maximum" : "average", (long long)e->kh, (long long)e->kw,
-                      e->sh > 1 ? " strided" : "", (long long)e->c, (long long)e->oh, (long long)e->ow, e->tile, e->lanes);
+  return arena_printf(e->l->arena, "%s %lldx%lld%s", e->fold == FOLD_MAX ? "maximum" : "average", (long long)e->kh, (long long)e->kw, e->sh > 1 ? " strided" : "");
 }
 
 static double flops(const Emit *e) { return (double)(e->kh * e->kw) * (double)value_count(e->y); }
@@ -155,7 +154,7 @@ bool pool_blocked(Lower *l, const Node *n) {
   Emit e;
   if (!read_node(l, n, &e)) return false;
   int64_t batch = e.x->shape.d[0].n, blocks = (e.c + e.lanes - 1) / e.lanes;
-  Build *b = e.b = lower_open(l, n, "%s", describe(&e));
+  Build *b = e.b = lower_open(l, n, "%s %lld, %lldx%lld, tile %dx%d", describe(&e), (long long)e.c, (long long)e.oh, (long long)e.ow, e.tile, e.lanes);
   /* Rows per range iteration: enough iterations to share out, else whole planes. */
   int64_t wanted = l->p->max_threads > 1 ? 4 * l->p->max_threads : 1;
   int64_t strips = MAXI(1, MINI(e.oh, wanted / (batch * blocks))), strip = (e.oh + strips - 1) / strips;

@@ -32,7 +32,7 @@ typedef struct RowReader {
   int64_t reach, stride, pad;
   bool whole;               /* all rows of a block of channels are made in one range iteration, from the first to the last */
   double flops;
-  const char *what;
+  const char *what;         /* the first words of a kernel's name */
   void *self;
   /* In an open kernel: parameters and scratch; rows come from `in` from then on. */
   void (*open)(struct RowReader *r, const Rows *in);
