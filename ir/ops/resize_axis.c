@@ -8,16 +8,24 @@
 #include "ops.h"
 #include <math.h>
 
+/* x / scale. A scale that is the quotient of the extents, be it rounded to f32, means that quotient: of what is 3 by 6/8 (or by the f32 next to
+ * 8/6, which exporters write) nothing is left to round the wrong way. */
+static double unscale(const ResizeAxis *r, double x) {
+  double quotient = (double)r->out / (double)r->in;
+  if (r->scale == quotient || (float)r->scale == (float)quotient) return x * (double)r->in / (double)r->out;
+  return x / r->scale;
+}
+
 /* The input coordinate of output position o; false if it is to be extrapolated. */
 static bool source_coordinate(const ResizeAttr *a, const ResizeAxis *r, int64_t o, double *x) {
   double in = (double)r->in, out = (double)r->out, size = r->scale * in;
   if (fabs(size - out) < 1e-4) size = out;
   switch (a->coord) {
   case COORD_ALIGN_CORNERS: *x = size == 1 ? 0 : (double)o * (in - 1) / (size - 1); return true;
-  case COORD_ASYMMETRIC: *x = (double)o / r->scale; return true;
-  case COORD_PYTORCH_HALF_PIXEL: *x = size == 1 ? 0 : ((double)o + 0.5) / r->scale - 0.5; return true;
-  case COORD_HALF_PIXEL: *x = ((double)o + 0.5) / r->scale - 0.5; return true;
-  case COORD_HALF_PIXEL_SYMMETRIC: *x = in / 2 * (1 - out / size) + ((double)o + 0.5) / r->scale - 0.5; return true;
+  case COORD_ASYMMETRIC: *x = unscale(r, (double)o); return true;
+  case COORD_PYTORCH_HALF_PIXEL: *x = size == 1 ? 0 : unscale(r, (double)o + 0.5) - 0.5; return true;
+  case COORD_HALF_PIXEL: *x = unscale(r, (double)o + 0.5) - 0.5; return true;
+  case COORD_HALF_PIXEL_SYMMETRIC: *x = in / 2 * (1 - out / size) + unscale(r, (double)o + 0.5) - 0.5; return true;
   case COORD_TF_CROP_AND_RESIZE: break;
   }
   double span = (r->end - r->start) * (in - 1);

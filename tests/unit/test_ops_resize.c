@@ -2,6 +2,8 @@
  * coordinate transformation, rounding, antialiasing, exclude_outside and extrapolation, over random shapes and layouts. */
 #include "op_test.h"
 
+#include "ir/ops/ops.h"
+
 static uint32_t seed;
 static int pick(int lo, int hi) { return lo + (int)(op_random(&seed) % (uint32_t)(hi - lo + 1)); }
 
@@ -16,15 +18,20 @@ typedef struct Case {
   bool exclude, antialias, body;
 } Case;
 
+/* A scale that is a quotient of extents divides as one. */
+static double unscale(const Case *c, int d, double x) {
+  return c->scale[d] == (double)c->out[d] / c->in[d] ? x * c->in[d] / c->out[d] : x / c->scale[d];
+}
+
 static double coordinate(const Case *c, int d, int o) {
   double in = c->in[d], out = c->out[d], s = c->scale[d], size = s * in;
   if (fabs(size - out) < 1e-6) size = out;
   switch (c->coord) {
-  case 0: return (o + 0.5) / s - 0.5;
-  case 1: return in / 2 * (1 - out / size) + (o + 0.5) / s - 0.5;
-  case 2: return size == 1 ? 0 : (o + 0.5) / s - 0.5;
+  case 0: return unscale(c, d, o + 0.5) - 0.5;
+  case 1: return in / 2 * (1 - out / size) + unscale(c, d, o + 0.5) - 0.5;
+  case 2: return size == 1 ? 0 : unscale(c, d, o + 0.5) - 0.5;
   case 3: return size == 1 ? 0 : o * (in - 1) / (size - 1);
-  case 4: return o / s;
+  case 4: return unscale(c, d, o);
   }
   double start = c->roi[d], end = c->roi[c->rank + d];
   return (size == 1 ? (end - start) * (in - 1) / 2 : o * (end - start) * (in - 1) / (size - 1)) + start * (in - 1);
@@ -210,6 +217,27 @@ static void factors(void **state) {
     }
 }
 
+static int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); }
+
+/* Nearest elements by integers, where the scale is the quotient of the extents, or the f32 next to it, as exporters write it. */
+static void quotients(void **state) {
+  (void)state;
+  Arena *arena = arena_new(NULL);
+  for (int64_t in = 1; in <= 64; in++)
+    for (int64_t out = 1; out <= 160; out++)
+      for (int i = 0; i < 4; i++) {
+        double exact = (double)out / (double)in, scale = i & 1 ? (double)(float)exact : exact;
+        ResizeAttr a = {.mode = RESIZE_NEAREST, .coord = i & 2 ? COORD_HALF_PIXEL : COORD_ASYMMETRIC,
+                        .nearest = i & 2 ? NEAREST_ROUND_PREFER_CEIL : NEAREST_FLOOR, .scales = {&scale, 1}};
+        ArenaMark mark = arena_mark(arena);
+        ResizeAxis r;
+        resize_axis(arena, &a, 0, 1, in, out, &r);
+        for (int64_t o = 0; o < out; o++) assert_int_equal(r.first[o], i & 2 ? floor_div((2 * o + 1) * in, 2 * out) : o * in / out);
+        arena_release(arena, mark);
+      }
+  arena_free(arena);
+}
+
 static void refused(void **state) {
   (void)state;
   const char *f = "graph \"t\" { input %%x: f32[1,4] %%y = Resize(%%x) {sizes=[%s], scales=[%s], roi=[], mode=linear, coord=%s} output %%y "
@@ -224,6 +252,6 @@ static void refused(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(sweep), cmocka_unit_test(factors), cmocka_unit_test(refused)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(sweep), cmocka_unit_test(factors), cmocka_unit_test(quotients), cmocka_unit_test(refused)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
