@@ -22,6 +22,7 @@ static int reference(const Options *o, Model *m, const Tensors *in, Tensors *out
   Options plain = *o;
   plain.compile.opt_level = 0;
   plain.compile.disable = NULL;
+  plain.compile.max_workspace_bytes = plain.compile.max_weight_bytes = 0;   /* bounds on what is checked, not on the oracle */
   Model r = {.model = m->model};
   int status = model_compile(&plain, &r);
   if (!status) status = run_once(&plain, &r, SPINEC_BACKEND_INTERP, in, out);
@@ -39,7 +40,10 @@ static int read_expected(const Options *o, const spinec_model *m, Tensors *out) 
       if (!strcmp(o->expects[f].name, spinec_model_output_name(m, i))) at = i;
     if (!o->expects[f].name) at = position++;
     if (at < 0 || at >= n || out->t[at].data) {
-      fprintf(stderr, "spinec: no output for --expect %s%s%s\n", o->expects[f].name ? o->expects[f].name : "", o->expects[f].name ? "=" : "", o->expects[f].path);
+      fprintf(stderr, "spinec: no output for --expect %s%s%s; hint: the outputs are", o->expects[f].name ? o->expects[f].name : "",
+              o->expects[f].name ? "=" : "", o->expects[f].path);
+      for (int i = 0; i < n; i++) fprintf(stderr, "%s '%s'", i ? "," : "", spinec_model_output_name(m, i));
+      fprintf(stderr, "\n");
       return EXIT_USAGE;
     }
     if (!tensor_read(o, o->expects[f].path, &out->t[at])) return EXIT_FAILED;
@@ -56,7 +60,10 @@ static int compare(const Options *o, const spinec_model *m, const Tensors *got, 
     const char *name = spinec_model_output_name(m, i);
     Difference d = tensor_compare(&got->t[i], &want->t[i], rtol, atol, false);
     if (d.reason) {
-      printf("%-24s FAIL  %s\n", name, d.reason);
+      char have[160], need[160];
+      tensor_describe(&got->t[i], have, sizeof have);
+      tensor_describe(&want->t[i], need, sizeof need);
+      printf("%-24s FAIL  %s: it is %s, expected %s\n", name, d.reason, have, need);
     } else {
       printf("%-24s %s  largest error %.3g, %.3g of magnitude %.3g", name, d.wrong ? "FAIL" : "ok  ", d.max_abs,
              d.magnitude > 0 ? d.max_abs / d.magnitude : d.max_abs, d.magnitude);
