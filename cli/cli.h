@@ -58,6 +58,7 @@ typedef struct Tensors { spinec_tensor *t; int n; } Tensors;
 void tensors_free(Tensors *t);
 /* A tensor from .npy, .pb, .png or .jpg by the file's name. False after a message. */
 bool tensor_read(const Options *o, const char *path, spinec_tensor *out);
+void tensor_describe(const spinec_tensor *t, char *s, size_t size);   /* f32 [1x3x64x64] */
 /* One tensor per model input: the named or positional files, the rest seeded. False after a message. */
 bool inputs_read(const Options *o, const spinec_model *m, Tensors *out);
 bool outputs_new(const spinec_model *m, Tensors *out);

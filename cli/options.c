@@ -19,7 +19,7 @@ static const struct Row { const char *name; int id; const char *arg; int command
     {"output", OPT_OUT, "OUT", CMD_COMPILE, "the file to write; what belongs to it goes beside it"},
     {"emit", OPT_EMIT, "KIND", CMD_COMPILE, "c (default), obj, asm, so, llvm; ir or loops: our own IR as text"},
     {"target", OPT_TARGET, "NAME", CMD_ALL, "what to compile for (default: native; compile --emit c: generic)"},
-    {NULL, OPT_LEVEL, "LEVEL", CMD_ALL, "-O0 plain, -O1 fusion, -O2 fast (default), -O3"},
+    {NULL, OPT_LEVEL, "LEVEL", CMD_ALL, "0 plain, 1 fusion, 2 fast (default), 3"},
     {"winograd", OPT_WINOGRAD, "off|2|4|5|6|auto", CMD_ALL, "tile of Winograd 3x3 convolutions (default auto: where it pays)"},
     {"max-weights", OPT_MAX_WEIGHTS, "BYTES", CMD_ALL & ~CMD_CONFORMANCE, "bound on the packed weights (k, M, G suffixes)"},
     {"max-workspace", OPT_MAX_WORKSPACE, "BYTES", CMD_ALL & ~CMD_CONFORMANCE, "bound on the workspace (k, M, G suffixes)"},
@@ -28,8 +28,8 @@ static const struct Row { const char *name; int id; const char *arg; int command
     {"bind", OPT_BIND, "IN=FILE", ONE, "make an input a constant"},
     {"prefix", OPT_PREFIX, "NAME", CMD_COMPILE, "of every symbol (default: from the model's name)"},
     {"weights", OPT_WEIGHTS, "HOW", CMD_COMPILE, "inline: C arrays; file: a file to load or map; obj: an object to link"},
-    {"threads", OPT_THREADS, "N|HOW", CMD_ALL & ~CMD_INSPECT, "compile: none, pthread, openmp, callback; else: how many (default 1)"},
-    {"max-threads", OPT_MAX_THREADS, "N", CMD_COMPILE, "threads the code may be run with (default: 1, with --threads: 8)"},
+    {"threads", OPT_THREADS, "N|HOW", CMD_ALL & ~CMD_INSPECT, "compile: none, pthread, openmp, callback; else: how many, to 256 (default 1)"},
+    {"max-threads", OPT_MAX_THREADS, "N", CMD_COMPILE, "threads the code may be run with, to 256 (default: 1, with --threads: 8)"},
     {"emit-test", OPT_EMIT_TEST, NULL, CMD_COMPILE, "add a self-check that runs on the target"},
     {"c99", OPT_C99, NULL, CMD_COMPILE, "write C99 rather than C11"},
     {"input", OPT_INPUT, "[NAME=]FILE", FEEDS, ".npy, .pb, .png or .jpg; by name or in order (default: seeded numbers)"},
@@ -80,6 +80,16 @@ static void print_help(int command) {
     else snprintf(s, sizeof s, "--%s%s%s", rows[i].name, gap, arg);
     printf("  %-28s %s\n", s, rows[i].help);
   }
+}
+
+/* Which option it is that has no such value, and what it takes. */
+static bool complain_value(int id, const char *given) {
+  int i = 0;
+  while (i < NROWS - 1 && rows[i].id != id) i++;
+  const char *name = rows[i].name ? rows[i].name : (char[]){(char)id, 0}, *dash = rows[i].name ? "--" : "-";
+  fprintf(stderr, "spinec: %s%s: cannot make sense of '%s'; hint: %s%s%s%s: %s\n", dash, name, given, dash, name, rows[i].name ? " " : "",
+          rows[i].arg ? rows[i].arg : "", rows[i].help);
+  return false;
 }
 
 /* ---- values ---- */
@@ -314,7 +324,7 @@ bool options_parse(Options *o, int command, int argc, char **argv, bool *help) {
     if (id == OPT_HELP) return print_help(command), *help = true, false;
     char *given = optarg ? strdup(optarg) : NULL;
     if (!take(o, id, optarg)) {
-      complain("cannot make sense of option value '%s'", given ? given : "");
+      complain_value(id, given ? given : "");
       free(given);
       return false;
     }

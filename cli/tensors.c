@@ -52,7 +52,7 @@ bool tensor_read(const Options *o, const char *path, spinec_tensor *out) {
   return true;
 }
 
-static void describe(const spinec_tensor *t, char *s, size_t size) {
+void tensor_describe(const spinec_tensor *t, char *s, size_t size) {
   size_t n = (size_t)snprintf(s, size, "%s [", spinec_dtype_name(t->dtype));
   for (int i = 0; i < t->rank && n < size; i++) n += (size_t)snprintf(s + n, size - n, "%s%lld", i ? "x" : "", (long long)t->dims[i]);
   if (n < size) snprintf(s + n, size - n, "]");
@@ -86,9 +86,11 @@ static bool input_from_file(const Options *o, const char *path, const char *name
   if (is_picture(path) ? !input_from_picture(o, path, want, out) : !tensor_read(o, path, out)) return false;
   if (same_type(out, want)) return true;
   char have[160], need[160];
-  describe(out, have, sizeof have);
-  describe(want, need, sizeof need);
-  fprintf(stderr, "spinec: %s is %s, input '%s' needs %s; hint: --shape %s=... compiles for another shape\n", path, have, name, need, name);
+  tensor_describe(out, have, sizeof have);
+  tensor_describe(want, need, sizeof need);
+  fprintf(stderr, "spinec: %s is %s, input '%s' needs %s", path, have, name, need);
+  if (out->dtype == want->dtype) fprintf(stderr, "; hint: --shape %s=... compiles for another shape", name);
+  fprintf(stderr, "\n");
   free(out->data);
   out->data = NULL;
   return false;
@@ -112,14 +114,16 @@ static int given_for(const NamedFile *files, int n, const char *name, int unname
 }
 
 static bool names_exist(const Options *o, const spinec_model *m) {
-  int unnamed = 0, inputs = spinec_model_inputs(m);
+  int inputs = spinec_model_inputs(m);
   for (int f = 0; f < o->ninputs; f++) {
     bool found = !o->inputs[f].name;
-    unnamed += found;
-    for (int i = 0; i < inputs; i++) found |= o->inputs[f].name && !strcmp(o->inputs[f].name, spinec_model_input_name(m, i));
-    if (!found) return fprintf(stderr, "spinec: the model has no input '%s'\n", o->inputs[f].name), false;
+    for (int i = 0; i < inputs && !found; i++) found = !strcmp(o->inputs[f].name, spinec_model_input_name(m, i));
+    if (found) continue;
+    fprintf(stderr, "spinec: the model has no input '%s'; hint: it has", o->inputs[f].name);
+    for (int i = 0; i < inputs; i++) fprintf(stderr, "%s '%s'", i ? "," : "", spinec_model_input_name(m, i));
+    return fprintf(stderr, "%s\n", inputs ? "" : " none"), false;
   }
-  if (unnamed > inputs) return fprintf(stderr, "spinec: %d input files for %d inputs\n", o->ninputs, inputs), false;
+  if (o->ninputs > inputs) return fprintf(stderr, "spinec: %d input files for %d inputs\n", o->ninputs, inputs), false;
   return true;
 }
 
