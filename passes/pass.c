@@ -274,17 +274,34 @@ static Status too_large(const Driver *d, int64_t least) {
                     (long long)d->o->max_workspace_bytes, (long long)least);
 }
 
-/* Lowers again, with less scratch, until the workspace is small enough. False after reporting that it cannot be. */
-static bool fit_workspace(Driver *d) {
-  int64_t limit = d->o->max_workspace_bytes, least = d->p->workspace_bytes;
+/* Lowers again, with less scratch, until the workspace is within the limit or nothing helps any more: straight towards the limit, or in
+ * `steps` that do not depend on it. False after an error. */
+static bool shrink(Driver *d, bool steps, int64_t *least) {
+  int64_t limit = d->o->max_workspace_bytes;
   int lowering = (int)(strchr(pipeline, 'l') - pipeline);
-  bool stopped = false;
-  while (d->p->workspace_bytes > limit && budget_tighten(d->c, d->g, d->p, limit)) {
+  bool stopped = false, ok = true;
+  d->c->scratch_limit = NULL;
+  for (int64_t bytes; ok && (bytes = d->p->workspace_bytes) > limit && budget_tighten(d->c, d->g, d->p, steps ? bytes - bytes / 32 - 1 : limit);) {
     d->p = NULL;
     d->have = COMPACT;
-    if (!run_pipeline(d, lowering, &stopped)) return false;
-    least = MINI(least, d->p->workspace_bytes);
+    ok = run_pipeline(d, lowering, &stopped);
+    if (ok) *least = MINI(*least, d->p->workspace_bytes);
   }
+  return ok;
+}
+
+/* Makes the workspace small enough; false after reporting that it cannot be. What is reported as the least was found by steps that are
+ * the same for every limit, so that it is found again where it is asked for. */
+static bool fit_workspace(Driver *d) {
+  int64_t limit = d->o->max_workspace_bytes, least = INT64_MAX;
+  Program *first = d->p;
+  unsigned have = d->have;
+  if (!shrink(d, false, &least)) return false;
+  if (d->p->workspace_bytes <= limit) return true;
+  d->p = first;
+  d->have = have;
+  least = first->workspace_bytes;
+  if (!shrink(d, true, &least)) return false;
   if (d->p->workspace_bytes <= limit) return true;
   too_large(d, least);
   return false;
