@@ -236,6 +236,8 @@ static Status emit_any(const spinec_program *p, Arena *scratch, const char *path
     return emit_text(path, &t, d);
   }
   if (!p->program) return bad_option(d, "drop --stop-after", "compilation was stopped before there was a program");
+  if (o->kind != SPINEC_EMIT_LOOPS && outfile_special(path))
+    return diag_error(d, SPINEC_ERR_IO, NULL, "give a name that files beside it can take", "%s: not a file, and a header and weights are to go beside it", path);
   switch (o->kind) {
   case SPINEC_EMIT_LOOPS: program_print(p->program, &t); return emit_text(path, &t, d);
   case SPINEC_EMIT_C: return c_emit(p->program, path, o, d);

@@ -136,6 +136,8 @@ typedef struct {
   char *temp;        /* the file behind f, for programs that write it themselves; equals path when written directly */
 } OutFile;
 
+/* A device, a pipe: nothing can go beside it. */
+bool outfile_special(const char *path);
 spinec_status outfile_open(OutFile *o, const char *path, char err[RT_ERR_MAX]);
 /* Flushes, checks every earlier write, renames. On failure the temporary file is gone and the target as before. *o is closed either way. */
 spinec_status outfile_commit(OutFile *o, char err[RT_ERR_MAX]);

@@ -41,6 +41,11 @@ static int open_fresh(const char *path, char **temp) {
   return -1;
 }
 
+bool outfile_special(const char *path) {
+  struct stat st;
+  return stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
+}
+
 spinec_status outfile_open(OutFile *o, const char *path, char err[RT_ERR_MAX]) {
   memset(o, 0, sizeof *o);
   struct stat st;
@@ -70,8 +75,15 @@ spinec_status outfile_open(OutFile *o, const char *path, char err[RT_ERR_MAX]) {
 spinec_status outfile_commit(OutFile *o, char err[RT_ERR_MAX]) {
   if (!o->f) return rt_fail(err, SPINEC_ERR_IO, "output file is not open");
   bool failed = ferror(o->f) != 0;
-  errno = failed ? EIO : 0;
+  errno = 0;
+  if (failed) {   /* why is long forgotten, but what could not be written then cannot be now */
+    fputc(0, o->f);
+    fflush(o->f);
+    if (!errno) errno = EIO;
+  }
+  int why = errno;
   if (fclose(o->f)) failed = true;
+  if (why) errno = why;
   o->f = NULL;
   bool direct = o->temp == o->path;
   if (!failed && !direct && rename(o->temp, o->path)) failed = true;

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,6 +126,13 @@ static void devices_are_written_directly(void **state) {
   assert_true(S_ISCHR(st.st_mode));
 }
 
+static void special_files(void **state) {
+  (void)state;
+  assert_true(outfile_special("/dev/null"));
+  assert_false(outfile_special("/"));
+  assert_false(outfile_special(in_folder("nothing_of_that_name")));
+}
+
 static void full_disk_is_noticed(void **state) {
   (void)state;
   if (access("/dev/full", W_OK)) skip();
@@ -134,6 +142,7 @@ static void full_disk_is_noticed(void **state) {
   for (int i = 0; i < 100000; i++) fputc('x', o.f);
   assert_int_equal(outfile_commit(&o, err), SPINEC_ERR_IO);
   assert_non_null(strstr(err, "/dev/full"));
+  assert_non_null(strstr(err, strerror(ENOSPC)));
 }
 
 static void cannot_open(void **state) {
@@ -227,7 +236,7 @@ int main(void) {
     cmocka_unit_test(discard),
     cmocka_unit_test(links_are_followed),
     cmocka_unit_test(devices_are_written_directly),
-    cmocka_unit_test(full_disk_is_noticed),
+    cmocka_unit_test(special_files), cmocka_unit_test(full_disk_is_noticed),
     cmocka_unit_test(cannot_open),
     cmocka_unit_test(two_writers_do_not_meet),
     cmocka_unit_test(temporary_folders),
