@@ -22,7 +22,8 @@ static bool for_winograd(const Node *n, const Ctx *c) {
   const ConvAttr *a = n->attr;
   const Shape *w = &n->in[1]->shape;
   if (w->d[2].n != 3 || w->d[3].n != 3 || !unit(a->strides) || !unit(a->dilations) || n->in[0]->layout.kind == LAYOUT_PLAIN) return false;
-  return c->opt && c->opt->winograd && (c->opt->winograd > 0 || c->target->fma);
+  int tile = c->opt ? c->opt->winograd : -1;
+  return tile > 0 || (tile && c->target->fma);   /* without, weights are kept small: passes/lower/lower.c */
 }
 
 static bool image(const Value *v) { return v->shape.rank == 4 && v->dt == DT_F32 && value_count(v) > 0; }
