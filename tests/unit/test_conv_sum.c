@@ -1,14 +1,16 @@
 /* Sums of 1x1 convolutions: merged and in register tiles against apart and plain, both run by the interpreter, over a seeded sweep of
  * sources, channels, strides, sizes, layouts, further summands, bodies, vector widths and threads. */
-#include "backend/backend.h"
-#include "passes/passes.h"
-#include "runtime/runtime.h"
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdlib.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <string.h>
+
 #include <cmocka.h>
+
+#include "compiled.h"
 
 enum { SOURCES = 5, MOST = 1 << 17 };
 
@@ -29,20 +31,12 @@ static const char *describe(const Case *c) {
   return s;
 }
 
-static Value *random_const(Graph *g, Rng *r, int rank, const int64_t *dims, double gain) {
-  Shape s = shape_of(rank, dims);
-  int64_t n = shape_count(&s);
-  float *d = NEW_N(g->arena, float, n + 1);
-  for (int64_t i = 0; i < n; i++) d[i] = (float)(rng_normal(r) * gain);
-  return graph_add_const(g, NULL, DT_F32, &s, d);
-}
-
 static Value *conv(Graph *g, Rng *r, Value *x, int64_t k, int64_t sh, int64_t sw, bool bias, bool scale) {
   ConvAttr a = {.strides = ints_copy(g->arena, (int64_t[]){sh, sw}, 2), .pads = ints_fill(g->arena, 0, 4),
                 .dilations = ints_fill(g->arena, 1, 2), .group = 1};
   int64_t c = x->shape.d[1].n;
-  Value *w = random_const(g, r, 4, (int64_t[]){k, c, 1, 1}, 1 / sqrt((double)c));
-  Value *in[4] = {x, w, bias ? random_const(g, r, 1, &k, 1) : NULL, scale ? random_const(g, r, 1, &k, 1) : NULL};
+  Value *w = test_const(g, r, 4, (int64_t[]){k, c, 1, 1}, 1 / sqrt((double)c));
+  Value *in[4] = {x, w, bias ? test_const(g, r, 1, &k, 1) : NULL, scale ? test_const(g, r, 1, &k, 1) : NULL};
   return graph_make(g, NULL, OP_Conv, &a, in, 4)->out[0];
 }
 
@@ -53,7 +47,8 @@ static Value *input(Graph *g, int64_t n, int64_t c, int64_t h, int64_t w) {
 
 static Value *add(Graph *g, Value *a, Value *b) { return graph_make(g, NULL, OP_Add, NULL, (Value *[]){a, b}, 2)->out[0]; }
 
-static Graph *build(Arena *a, Diag *d, const Case *c, uint64_t seed) {
+static Graph *build(Arena *a, Diag *d, const void *of, uint64_t seed) {
+  const Case *c = of;
   Rng r = rng_new(seed);
   Graph *g = graph_new(a, d, "test");
   Value *y = NULL, *part;
@@ -64,7 +59,7 @@ static Graph *build(Arena *a, Diag *d, const Case *c, uint64_t seed) {
     part = conv(g, &r, x, c->k, sh, sw, c->bias[i], c->scale[i]);
     y = y ? add(g, y, part) : part;
     if (i == 0 && c->residual) y = add(g, input(g, c->n, c->k, c->h, c->w), y);
-    if (i == 0 && c->broadcast) y = add(g, y, random_const(g, &r, 3, (int64_t[]){c->k, 1, 1}, 1));
+    if (i == 0 && c->broadcast) y = add(g, y, test_const(g, &r, 3, (int64_t[]){c->k, 1, 1}, 1));
   }
   if (c->up) {
     part = conv(g, &r, input(g, c->n, 5, c->h / 2, c->w / 2), c->k, 1, 1, false, false);
@@ -81,50 +76,23 @@ static Graph *build(Arena *a, Diag *d, const Case *c, uint64_t seed) {
 
 static int64_t sums, strided;
 
-static void run(const Case *c, uint64_t seed, int level, const float *x, float *out, int64_t *count) {
-  Fail fail;
-  Diag *d = spinec_diagnostics_new();
-  if (!FAIL_ARM(&fail, d)) fail_msg("%s: left through Fail: %s", describe(c), spinec_diagnostics_text(d, 0));
-  Arena *a = arena_new(&fail);
-  Graph *g = build(a, d, c, seed);
-  Target t = *target_find("x86-64-v4");
-  t.lanes = c->lanes;
-  t.vregs = c->vregs;
-  t.l2 = c->l2;
-  spinec_compile_options o = spinec_compile_options_default();
-  o.opt_level = level;
-  o.max_threads = c->threads;
-  Ctx ctx = {.arena = a, .diag = d, .target = &t, .opt = &o, .eval = interp_eval};
-  bool stopped = false;
-  const void *in[2 * SOURCES];
-  for (int i = 0; i < g->inputs.n; i++) in[i] = x + 1000 * i;
-  Program *p = passes_run(g, &ctx, &stopped);
-  if (!p) fail_msg("%s: %s", describe(c), spinec_diagnostics_text(d, 0));
-  const char *wrong = program_verify(p, a);
-  if (wrong) fail_msg("%s: %s", describe(c), wrong);
-  for (int i = 0; i < p->calls.n; i++) sums += !strncmp(p->calls.at[i].kernel->what, "conv1x1 sum", 11);
-  *count = shape_count(&p->outputs.at[0].shape);
-  Runner *runner = interp_open(p, c->threads, d);
-  if (!runner || runner->run(runner, in, (void *const[]){out}, d)) fail_msg("%s: %s", describe(c), spinec_diagnostics_text(d, 0));
-  runner->close(runner);
-  arena_free(a);
-  spinec_diagnostics_free(d);
+static int64_t run(const Case *c, uint64_t seed, int level, const float *x, float *out) {
+  TestCompile o = {.level = level, .lanes = c->lanes, .vregs = c->vregs, .threads = c->threads, .l2 = c->l2};
+  return test_run(build, c, seed, o, x, out, MOST, "conv1x1 sum", &sums, describe(c));
 }
-
-static int64_t pick(Rng *r, int64_t lo, int64_t hi) { return lo + rng_below(r, hi - lo + 1); }
 
 static Case random_case(Rng *r) {
   static const int lanes[] = {4, 8, 16}, vregs[] = {16, 32}, l2[] = {1, 1, 4096};
-  Case c = {.n = pick(r, 1, 2), .k = pick(r, 1, 67), .h = 2 * pick(r, 1, 7), .w = 2 * pick(r, 1, 9), .sources = (int)pick(r, 2, SOURCES),
-            .lanes = lanes[rng_below(r, 3)], .vregs = vregs[rng_below(r, 2)], .l2 = l2[rng_below(r, 3)], .threads = (int)pick(r, 1, 3),
+  Case c = {.n = test_pick(r, 1, 2), .k = test_pick(r, 1, 67), .h = 2 * test_pick(r, 1, 7), .w = 2 * test_pick(r, 1, 9), .sources = (int)test_pick(r, 2, SOURCES),
+            .lanes = lanes[rng_below(r, 3)], .vregs = vregs[rng_below(r, 2)], .l2 = l2[rng_below(r, 3)], .threads = (int)test_pick(r, 1, 3),
             .residual = rng_below(r, 3) == 0, .up = rng_below(r, 3) == 0, .broadcast = rng_below(r, 4) == 0, .relu = rng_below(r, 2),
             .out_too = rng_below(r, 2)};
   bool strides = rng_below(r, 2);
   for (int i = 0; i < c.sources; i++) {
-    c.c[i] = pick(r, 1, 24);
-    c.sh[i] = strides ? pick(r, 1, 2) : 1;
-    c.sw[i] = strides ? pick(r, 1, 2) : 1;
-    c.over[i] = pick(r, 0, 1);
+    c.c[i] = test_pick(r, 1, 24);
+    c.sh[i] = strides ? test_pick(r, 1, 2) : 1;
+    c.sw[i] = strides ? test_pick(r, 1, 2) : 1;
+    c.over[i] = test_pick(r, 0, 1);
     c.bias[i] = rng_below(r, 2);
     c.scale[i] = rng_below(r, 2);
     c.plain[i] = rng_below(r, 4) == 0;
@@ -140,18 +108,12 @@ static void test_sweep(void **state) {
   Rng r = rng_new(7);
   for (int i = 0; i < 250; i++) {
     Case c = random_case(&r);
-    int64_t n, m, before = sums;
-    run(&c, (uint64_t)i, 0, x, want, &n);
+    int64_t before = sums, n = run(&c, (uint64_t)i, 0, x, want);
     assert_int_equal(sums, before);
-    run(&c, (uint64_t)i, 2, x, got, &m);
+    assert_int_equal(n, run(&c, (uint64_t)i, 2, x, got));
     for (int k = 0; k < c.sources && sums > before; k++) strided += c.sh[k] > 1;
-    assert_int_equal(n, m);
-    double top = 0, worst = 0;
-    for (int64_t j = 0; j < n; j++) {
-      top = fmax(top, fabs(want[j]));
-      worst = fmax(worst, isfinite(got[j]) ? fabs((double)got[j] - want[j]) : INFINITY);
-    }
-    if (!(worst <= 1e-5 * top + 1e-6)) fail_msg("%s: error %g of %g", describe(&c), worst, top);
+    double error = test_error(want, got, n);
+    if (!(error <= 2e-5)) fail_msg("%s: error %g", describe(&c), error);
   }
   assert_true(sums > 150 && strided > 50);
 }
