@@ -33,6 +33,7 @@ static const PassInfo passes[] = {
     {'f', "fold", pass_fold, NULL, 1, false, 0, PLAIN, 0, "evaluate what is constant"},
     {'v', "conv_fold", pass_conv_fold, NULL, 1, false, PLAIN, PLAIN, 0, "per-channel arithmetic and padding into convolutions"},
     {'a', "activation", pass_activation, NULL, 2, false, 0, PLAIN, 0, "recognise activations by their parts"},
+    {'t', "terms", pass_terms, NULL, 2, false, PLAIN, PLAIN, 0, "factors joined, stacks summed, functions before movements"},
     {'w', "share_weights", pass_share_weights, NULL, 2, false, PLAIN, PLAIN, 0, "one copy of convolution weights that differ in scale"},
     {'u', "commute", pass_commute, NULL, 1, false, PLAIN, PLAIN, 0, "pointwise work to where there are fewer pixels"},
     {'p', "pool_order", pass_pool_order, NULL, 1, false, PLAIN, PLAIN, 0, "pools before activations and 1x1 convolutions"},
@@ -53,17 +54,17 @@ static const PassInfo passes[] = {
 
 /* The pipeline.
  *
- *   Graph     c clean ─ f fold ─ v conv_fold ─ a activation ─ c clean ─ w share_weights ─ u commute ─ p pool_order ─┐
- *             ┌───────────────────────────────────────────────────────────────────────────────────────────────────────────┘
- *             └ c clean ─ j merge_sum ─ h shuffle ─ b layout ─ q gate ─ e epilogue ─ i horizontal ─ r stream ─ l lower
+ *   Graph     c clean ─ f fold ─ v conv_fold ─ a activation ─ c clean ─ t terms ─ c clean ─ w share_weights ─ u commute ─┐
+ *             ┌────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
+ *             └ p pool_order ─ c clean ─ j merge_sum ─ h shuffle ─ b layout ─ q gate ─ e epilogue ─ i horizontal ─ r stream ─ l lower
  *   Program   s simplify ─ g legalise ─ o order ─ d dedup ─ m memory
  *
  * fold comes after clean, so that it does not evaluate dead work; the second clean sees what the three passes before it uncovered (an
- * activation leaves its parts dead), and leaves commute single readers. share_weights composes scales, which conv_fold has
- * settled by then; the third clean joins what commute made twice. merge_sum takes the sums that commute left at their own resolution.
+ * activation leaves its parts dead), and leaves terms single readers, the third does so for commute. share_weights composes scales, which
+ * conv_fold has settled by then; the fourth clean joins what commute made twice. merge_sum takes the sums that commute left at their own resolution.
  * layout must see single operators, epilogue the layouts their results have, horizontal and stream the bodies. -O0 is l, g, d, m alone (dedup also names the kernels).
  */
-static const char pipeline[] = "cfvacwupcjhbqeirlsgodm";
+static const char pipeline[] = "cfvactcwupcjhbqeirlsgodm";
 
 static const PassInfo *by_letter(char letter) {
   for (int i = 0; i < COUNTOF(passes); i++)

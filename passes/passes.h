@@ -59,6 +59,7 @@ bool pass_clean(Graph *g, Ctx *c);       /* dead nodes, identities, duplicates, 
 bool pass_fold(Graph *g, Ctx *c);        /* constant operands: evaluate */
 bool pass_conv_fold(Graph *g, Ctx *c);   /* per-channel Mul and Add, Pad, into convolutions */
 bool pass_activation(Graph *g, Ctx *c);  /* swish, hard-swish, hard-sigmoid, GELU, mish, softplus, ... from their parts */
+bool pass_terms(Graph *g, Ctx *c);       /* constant factors joined, stacks summed, functions in front of what only moves elements */
 bool pass_share_weights(Graph *g, Ctx *c);   /* one copy of convolution weights that differ in a scale only */
 bool pass_commute(Graph *g, Ctx *c);     /* pointwise work moves to where there are fewer pixels */
 /* r is a Resize that repeats every element factor[i] times along each dimension i, and nothing else. */

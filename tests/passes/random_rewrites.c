@@ -202,6 +202,38 @@ static void shuffle(Net *m) {
   define(m, t.c, t.h, t.w, "Reshape(%%p%d) {shape=[%d,%d,%d,%d]}", m->n, m->batch, t.c, t.h, t.w);
 }
 
+/* A weighted sum as some write it: products divided by the sum of the weights, or a stack that is multiplied and summed up. */
+static void weigh(Net *m) {
+  int x = pick(m), y = match(m, x, (int)draw(m, (uint32_t)m->n), m->t[x].c);
+  if (y < 0) return;
+  Tensor t = m->t[x];
+  m->t[x].used = m->t[y].used = true;
+  if (draw(m, 2)) {
+    int w = constant(m, "1", "splat 0.7"), v = draw(m, 2) ? constant(m, "", "splat 0.9") : constant(m, format(m, "%d,1,1", t.c), opaque(m));
+    int sum = constant(m, draw(m, 2) ? "" : "1,1,1,1", "splat 1.6");
+    text_addf(&m->text, "  %%a%d = Mul(%%t%d, %%c%d)\n  %%b%d = Div(%%a%d, %%c%d)\n", m->n, x, w, m->n, m->n, sum);
+    text_addf(&m->text, "  %%d%d = Mul(%%c%d, %%t%d)\n  %%e%d = Div(%%d%d, %%c%d)\n", m->n, v, y, m->n, m->n, sum);
+    define(m, t.c, t.h, t.w, "Add(%%b%d, %%e%d)", m->n, m->n);
+    return;
+  }
+  int at = draw(m, 2) ? 4 : 0, n = 2 + (int)draw(m, 2), w = constant(m, format(m, at ? "%d" : "%d,1,1,1,1", n), opaque(m));
+  const char *shape = at ? format(m, "[%d,%d,%d,%d,1]", m->batch, t.c, t.h, t.w) : format(m, "[1,%d,%d,%d,%d]", m->batch, t.c, t.h, t.w);
+  text_addf(&m->text, "  %%a%d = Reshape(%%t%d) {shape=%s}\n  %%b%d = Reshape(%%t%d) {shape=%s}\n", m->n, x, shape, m->n, y, shape);
+  text_addf(&m->text, "  %%d%d = Concat(%%a%d, %%b%d%s) {axis=%d}\n", m->n, m->n, m->n, n == 3 ? format(m, ", %%a%d", m->n) : "", at);
+  text_addf(&m->text, "  %%e%d = Mul(%%d%d, %%c%d)\n", m->n, m->n, w);
+  define(m, t.c, t.h, t.w, "Reduce%s(%%e%d) {axes=[%d], keepdims=false}", draw(m, 2) ? "Sum" : "Mean", m->n, at);
+}
+
+/* What detectors end with: pixels first, and a function of all that. */
+static void flatten(Net *m) {
+  int x = conv(m, pick(m), 1 + (int)draw(m, 12), 1, 1, false), n = m->n;
+  Tensor t = m->t[x];
+  m->t[x].used = true;
+  text_addf(&m->text, "  %%p%d = Transpose(%%t%d) {perm=[0,2,3,1]}\n  %%s%d = Reshape(%%p%d) {shape=[%d,%d]}\n", n, x, n, n, m->batch, t.c * t.h * t.w);
+  text_addf(&m->text, "  %%f%d = %s(%%s%d)\n", n, draw(m, 2) ? "Sigmoid" : "Relu", n);
+  define(m, t.h, t.w, t.c, "Reshape(%%f%d) {shape=[%d,%d,%d,%d]}", n, m->batch, t.h, t.w, t.c);
+}
+
 /* A connection to a larger scale, in the order some networks have it. */
 static void upsample(Net *m) {
   int x = pick(m);
@@ -215,7 +247,7 @@ static void upsample(Net *m) {
 static void step(Net *m) {
   int x = pick(m);
   const Tensor t = m->t[x];
-  switch (draw(m, 17)) {
+  switch (draw(m, 19)) {
   case 0: conv(m, x, 1 + (int)draw(m, 20), 1, 1, false); break;
   case 1: conv(m, x, 1 + (int)draw(m, 20), 3, 1 + (int)draw(m, 2), false); break;
   case 2: conv(m, x, 0, 3, 1, true); break;
@@ -232,6 +264,8 @@ static void step(Net *m) {
   case 13: slice(m); break;
   case 14: case 15: upsample(m); break;
   case 16: shuffle(m); break;
+  case 17: weigh(m); break;
+  case 18: flatten(m); break;
   }
 }
 
@@ -405,7 +439,7 @@ static bool check_seed(uint32_t seed) {
 
 /* Of the others some find nothing here: there is nothing constant to fold, and no two constants are proportional. */
 static bool must_fire(const char *pass) {
-  static const char *const names[] = {"clean", "conv_fold", "activation", "commute", "pool_order", "merge_sum", "shuffle", "layout", "gate", "epilogue"};
+  static const char *const names[] = {"clean", "conv_fold", "activation", "terms", "commute", "pool_order", "merge_sum", "shuffle", "layout", "gate", "epilogue"};
   for (int i = 0; i < COUNTOF(names); i++)
     if (!strcmp(names[i], pass)) return true;
   return false;

@@ -69,12 +69,27 @@ static void fpn(Text *t) {
   text_add(t, "  output %o0\n  output %o1\n  output %o2\n");
 }
 
-/* Tan et al., arXiv 1911.09070, with the weights of its sums computed. */
-static void bifpn_node(Text *t, const char *y, const char *a, const char *b) {
+/* Tan et al., arXiv 1911.09070, with the weights of its sums computed. Weights are numbers here; `stacked`, as exporters of stacks write it,
+ * they are divided by their sum after the product, and the sum is one over a dimension made for it. */
+static void bifpn_sum(Text *t, const char *y, const char *a, const char *b, int size) {
+  text_addf(t, "  const %%%s_p: f32[] = [1.25]\n  const %%%s_q: f32[] = [0.75]\n  const %%%s_r: f32[] = [2]\n", y, y, y);
+  text_addf(t, "  %%%s_m = Mul(%%%s, %%%s_p)\n  %%%s_o = Div(%%%s_m, %%%s_r)\n", y, a, y, y, y, y);
+  text_addf(t, "  %%%s_n = Mul(%%%s, %%%s_q)\n  %%%s_u = Div(%%%s_n, %%%s_r)\n", y, b, y, y, y, y);
+  for (int i = 0; i < 2; i++) text_addf(t, "  %%%s_%d = Reshape(%%%s_%c) {shape=[1,20,%d,%d,1]}\n", y, i, y, "ou"[i], size, size);
+  text_addf(t, "  %%%s_k = Concat(%%%s_0, %%%s_1) {axis=4}\n  %%%s_a = ReduceSum(%%%s_k) {axes=[4], keepdims=false}\n", y, y, y, y, y);
+}
+
+static bool stacked;
+
+static void bifpn_node(Text *t, const char *y, const char *a, const char *b, int size) {
   char n[3][16];
   for (int i = 0; i < 3; i++) snprintf(n[i], sizeof n[i], "%s_%c", y, 'a' + i);
-  text_addf(t, "  const %%%s_p: f32[1] = [0.625]\n  const %%%s_q: f32[1] = [0.375]\n", y, y);
-  text_addf(t, "  %%%s_m = Mul(%%%s, %%%s_p)\n  %%%s_n = Mul(%%%s, %%%s_q)\n  %%%s = Add(%%%s_m, %%%s_n)\n", y, a, y, y, b, y, n[0], y, y);
+  if (stacked)
+    bifpn_sum(t, y, a, b, size);
+  else
+    text_addf(t, "  const %%%s_p: f32[1] = [0.625]\n  const %%%s_q: f32[1] = [0.375]\n"
+                 "  %%%s_m = Mul(%%%s, %%%s_p)\n  %%%s_n = Mul(%%%s, %%%s_q)\n  %%%s = Add(%%%s_m, %%%s_n)\n",
+              y, y, y, a, y, y, b, y, n[0], y, y);
   swish(t, n[1], n[0]);
   conv(t, n[2], n[1], 20, 20, 3, 1, 20);
   conv(t, y, n[2], 20, 20, 1, 1, 1);
@@ -83,13 +98,13 @@ static void bifpn_node(Text *t, const char *y, const char *a, const char *b) {
 static void bifpn(Text *t) {
   inputs(t, 20);
   up(t, "u2", "c2", 20, 8, 2);
-  bifpn_node(t, "m1", "c1", "u2");
+  bifpn_node(t, "m1", "c1", "u2", 8);
   up(t, "u1", "m1", 20, 16, 2);
-  bifpn_node(t, "p0", "c0", "u1");
+  bifpn_node(t, "p0", "c0", "u1", 16);
   pool(t, "d0", "p0");
-  bifpn_node(t, "p1", "m1", "d0");
+  bifpn_node(t, "p1", "m1", "d0", 8);
   pool(t, "d1", "p1");
-  bifpn_node(t, "p2", "c2", "d1");
+  bifpn_node(t, "p2", "c2", "d1", 4);
   text_add(t, "  output %p0\n  output %p1\n  output %p2\n");
 }
 
@@ -281,6 +296,22 @@ static void test_bifpn(void **state) {
   close_net(&n);
 }
 
+/* However it is written, the same is left. */
+static void test_bifpn_stacked(void **state) {
+  (void)state;
+  Net n = open_net(bifpn);
+  stacked = true;
+  Net m = open_net(bifpn);
+  stacked = false;
+  assert_non_null(strstr(m.stats, "4  terms: sums of stacks made additions"));
+  assert_non_null(strstr(m.stats, "8  terms: factors joined"));
+  assert_int_equal(count_op(m.g, OP_Reshape) + count_op(m.g, OP_Concat) + enlarged(m.g) + alone(m.g), 0);
+  assert_int_equal(m.p->calls.n, n.p->calls.n);
+  assert_int_equal(m.p->live_bytes, n.p->live_bytes);
+  close_net(&m);
+  close_net(&n);
+}
+
 static void test_hrnet(void **state) {
   (void)state;
   Net n = open_net(hrnet);
@@ -314,7 +345,8 @@ static void test_excite(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_fpn), cmocka_unit_test(test_bifpn), cmocka_unit_test(test_hrnet), cmocka_unit_test(test_yolo),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_fpn), cmocka_unit_test(test_bifpn), cmocka_unit_test(test_bifpn_stacked),
+                                     cmocka_unit_test(test_hrnet), cmocka_unit_test(test_yolo),
                                      cmocka_unit_test(test_excite)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

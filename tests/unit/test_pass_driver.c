@@ -97,12 +97,12 @@ static void dumps(void **state) {
   (void)state;
   Run r = run((spinec_compile_options){.opt_level = 2, .dump_letters = "cv"});
   assert_non_null(r.p);
-  assert_int_equal(count(r.text, "# after clean"), 3);
+  assert_int_equal(count(r.text, "# after clean"), 4);
   assert_int_equal(count(r.text, "# after conv_fold\ngraph \"net\""), 1);
   assert_int_equal(count(r.text, "# after fold"), 0);
   run_free(&r);
   r = run((spinec_compile_options){.opt_level = 2, .disable = "conv_fold,activation", .print_after = "clean"});
-  assert_int_equal(count(r.text, "# after clean (unchanged)"), 2);
+  assert_int_equal(count(r.text, "# after clean (unchanged)"), 3);
   run_free(&r);
   r = run((spinec_compile_options){.opt_level = 0, .dump_letters = "cl"});
   assert_int_equal(count(r.text, "# after clean"), 0);       /* does not run at -O0 */
