@@ -356,7 +356,7 @@ bool conv_winograd(Lower *l, const Node *n) {
   Expr *r = lower_range(l, "r", p->groups * s->n * p->strips);
   e.x = lower_in(l, s->x);
   e.affine = conv_affine(l, s);
-  conv_allow_in_place(l, n, s);
+  conv_allow_in_place(l, n, s, NULL);
   e.vm = lower_scratch(l, "vm", DT_F32, winograd_scratch(p) * 4);
   e.tmp = lower_scratch(l, "t", DT_F32, (int64_t)p->f.t * p->f.t * lanes * 4);
   if (turn_pays(l, n)) e.turn = turn_open(l, n, p->f.m * p->strip * p->f.m);
