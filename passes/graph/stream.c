@@ -6,7 +6,7 @@
  * mobile block; where the depthwise result is averaged first (squeeze and excite), the projection stays for itself.
  *
  * Not taken: what Winograd's method may compute (3x3, stride 1: its strips are tiles, not rows), weights that several convolutions share
- * (which are to follow one another), joined convolutions, narrow images. Images that fit a cache are taken like large ones: they cost no
+ * (which are to follow one another) or that are large, joined convolutions, narrow images. Images that fit a cache are taken like large ones: they cost no
  * less time this way, but less memory.
  *
  * before: %y = Conv(%x, %w); ...; %p = MaxPool(%y)
@@ -36,12 +36,15 @@ static bool depthwise(const Node *n) {
   return ((const ConvAttr *)n->attr)->group == channels && n->out[0]->shape.d[1].n == channels && channels > 1;
 }
 
+/* Weights that are read again for every row, and should come from the second-level cache. */
+static bool near(const Node *n, const Target *t) { return (int64_t)value_bytes(n->in[1]) <= (t->l2 ? t->l2 : 256 << 10) / 2; }
+
 /* A convolution whose result one node reads. */
 static bool source(const Node *n, const Ctx *c) {
   if (n->op != OP_Conv || depthwise(n) || n->streamed || n->joined || (n->next && n->next->joined) || !image(n->out[0]) || !image(n->in[0])) return false;
   if (n->out[0]->layout.kind != LAYOUT_BLOCKED || !value_is_const(n->in[1]) || n->in[1]->uses.n != 1) return false;
   if (n->out[0]->shape.d[3].n < WIDTH_MIN) return false;
-  return !for_winograd(n, c) && value_single_use(n->out[0]) && !n->out[0]->is_output;
+  return !for_winograd(n, c) && near(n, c->target) && value_single_use(n->out[0]) && !n->out[0]->is_output;
 }
 
 static bool window(const Node *n) { return (n->op == OP_MaxPool || n->op == OP_AveragePool || (n->op == OP_Conv && depthwise(n))) && image(n->out[0]); }
@@ -74,7 +77,7 @@ bool pass_stream(Graph *g, Ctx *c) {
     Node *w = source(n, c) ? reader(n->out[0]) : NULL, *before = n->prev;
     if (!w || w->streamed || !window(w)) continue;
     Node *last = reader(w->out[0]);
-    if (last && project(last, w)) {
+    if (last && project(last, w) && near(last, c->target)) {
       attach(g, w, last);
       saved += (int64_t)value_bytes(w->out[0]);
       streamed++;

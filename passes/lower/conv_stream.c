@@ -13,7 +13,6 @@
 #include "conv_direct.h"
 #include "schedules.h"
 
-#define STEP_MOST 8      /* reader's rows in one step: more save little */
 #define AGAIN_MOST 0.03  /* of the convolution's rows that are better computed twice than shared out coarsely; twice as many at worst */
 
 typedef struct Stream {
@@ -26,24 +25,17 @@ typedef struct Stream {
 /* Rows of the convolution that `rows` rows of the reader need. */
 static int64_t needed(const Stream *s, int64_t rows) { return MINI((rows - 1) * s->reader.stride + s->reader.reach, s->e.p.s.oh); }
 
-/* Bytes that a step of `rows` rows works on: copied input, and the rings. */
-static int64_t step_bytes(Stream *s, const Node *n, int64_t rows) {
-  DirectPlan *p = &s->e.p;
-  int64_t source = 0;
-  direct_set_source(p, needed(s, rows));
-  if (p->copy) source = p->blocks * p->src_rows * p->src_cols * p->s.block * 4;
-  int lanes = s->e.l->t->lanes;
-  int64_t made = s->last.n ? rows_ring_bytes(s->reader.n->out[0], rows, lanes) : 0;
-  return source + rows_ring_bytes(n->out[0], needed(s, rows), lanes) + made;
-}
-
-/* As many rows a step as fit into half of the second-level cache, or one: a few rows are in no worse a place than an image. False if the
- * image would need less memory than the rings of all threads. */
+/* A step is a row: larger ones are no faster and need larger rings. Where padded input is copied two rows are better, since neighbouring steps
+ * copy much of the same. False if the image would need less memory than the rings of all threads. */
 static bool plan_step(Stream *s, const Node *n) {
-  const Target *t = s->e.l->t;
-  int64_t l2 = t->l2 ? t->l2 : 256 << 10, most = MINI(l2 / 2, lower_scratch_limit(s->e.l));
-  for (s->step = MINI(STEP_MOST, s->reader.rows); s->step > 1 && step_bytes(s, n, s->step) > most; s->step--) {}
-  return step_bytes(s, n, s->step) * s->e.l->p->max_threads <= (int64_t)value_bytes(n->out[0]);
+  DirectPlan *p = &s->e.p;
+  int lanes = s->e.l->t->lanes;
+  s->step = p->copy ? MINI(2, s->reader.rows) : 1;
+  direct_set_source(p, needed(s, s->step));
+  int64_t source = p->copy ? p->blocks * p->src_rows * p->src_cols * p->s.block * 4 : 0;
+  int64_t made = s->last.n ? rows_ring_bytes(s->reader.n->out[0], s->step, lanes) : 0;
+  int64_t scratch = source + rows_ring_bytes(n->out[0], needed(s, s->step), lanes) + made;
+  return scratch * s->e.l->p->max_threads <= (int64_t)value_bytes(n->out[0]);
 }
 
 /* Threads can share out panels evenly enough. */

@@ -105,7 +105,7 @@ static Window random_window(Rng *r, int64_t kernel, int64_t stride, bool dilated
 }
 
 static Case random_case(Rng *r) {
-  static const int lanes[] = {4, 8, 16}, vregs[] = {16, 32}, l2[] = {16 << 10, 64 << 10, 1 << 20};
+  static const int lanes[] = {4, 8, 16}, vregs[] = {16, 32}, l2[] = {64 << 10, 256 << 10, 1 << 20};
   Case c = {.n = test_pick(r, 1, 2), .c = test_pick(r, 1, rng_below(r, 3) ? 8 : 40), .h = test_pick(r, 6, 40), .w = test_pick(r, 17, 44),
             .k = test_pick(r, 2, rng_below(r, 3) ? 40 : 130), .reader = (Reader)rng_below(r, READERS), .plain = rng_below(r, 3) == 0,
             .residual = rng_below(r, 4) == 0, .bias = rng_below(r, 2), .mean = rng_below(r, 3) == 0, .inside = rng_below(r, 2), .include_pad = rng_below(r, 2),
