@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """What each rewrite of the graph saves: work, memory traffic, kernels, workspace, time; with it and without it.
 
-    python3 tests/bench/rewrites.py --build build/release --spinenet 49S:640 49:640 mobile-49S:384 --resnet-fpn 640 [MODEL.onnx ...]
+    python3 tests/bench/rewrites.py --build build/release --spinenet 49S:640 49:640 mobile-49S:384 --resnet-fpn 640 --mobilenet-v2 224 [MODEL.onnx ...]
 
 Networks are made by spinenet-gen with their BatchNormalization, as VARIANT:SIZE, VARIANT:SIZE:retinanet with the detection head; ResNet-50
-with a feature pyramid is written here (needs the onnx package; weights are seeded). For each one, a table: all rewrites, then without each
+with a feature pyramid and MobileNetV2 are those of networks.py (which needs the onnx package). For each one, a table: all rewrites, then without each
 that applied (what its absence costs is what it saves; the stores it avoids have a column), then without any of them. Multiply-adds and bytes
 of activations are those of the graph as it is lowered (spinec --stats: every kernel reads each of its tensors once; weights do not count),
 kernels and workspace those of the program, times the smallest of some runs on one thread, rounds of all rows taking turns.
@@ -19,60 +19,9 @@ import subprocess
 import sys
 import tempfile
 
+import networks
+
 KEPT = {"clean", "fold", "layout"}   # not rewrites of the network: left on
-
-
-def resnet50_fpn(path, size):
-    """ResNet-50 (arXiv 1512.03385, stride in the 3x3) with a feature pyramid of 256 channels (arXiv 1612.03144), as PyTorch exports it."""
-    import numpy as np
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-    rng, nodes, consts = np.random.default_rng(1), [], []
-
-    def const(name, a):
-        consts.append(numpy_helper.from_array(np.ascontiguousarray(a), name))
-        return name
-
-    def conv(x, name, c, k, kernel=1, stride=1, bn=True, relu=True):
-        w = rng.standard_normal((k, c, kernel, kernel), dtype=np.float32) * np.float32((2 / (c * kernel * kernel)) ** 0.5)
-        ins = [x, const(name + ".w", w)] + ([] if bn else [const(name + ".b", np.zeros(k, np.float32))])
-        p = kernel // 2
-        nodes.append(helper.make_node("Conv", ins, [name], name, strides=[stride] * 2, pads=[p] * 4, kernel_shape=[kernel] * 2))
-        if bn:
-            one = lambda s, lo, hi: const(name + s, rng.uniform(lo, hi, k).astype(np.float32))
-            nodes.append(helper.make_node("BatchNormalization", [name, one(".g", 0.5, 1), one(".t", -0.1, 0.1), one(".m", -0.1, 0.1), one(".v", 0.5, 2)],
-                                          [name + "_bn"], name + "_bn"))
-        return relu_of(name + "_bn" * bn) if relu else name + "_bn" * bn
-
-    def op(kind, ins, name, **attr):
-        nodes.append(helper.make_node(kind, ins, [name], name, **attr))
-        return name
-
-    def relu_of(x):
-        return op("Relu", [x], x + "_relu")
-
-    x = op("MaxPool", [conv("image", "stem", 3, 64, 7, 2)], "pool", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
-    c, levels = 64, []
-    for stage, (width, depth) in enumerate([(64, 3), (128, 4), (256, 6), (512, 3)]):
-        for i in range(depth):
-            name, stride = "layer%d.%d" % (stage + 1, i), 2 if i == 0 and stage else 1
-            y = conv(conv(x, name + ".1", c, width), name + ".2", width, width, 3, stride)
-            y = conv(y, name + ".3", width, 4 * width, relu=False)
-            s = conv(x, name + ".d", c, 4 * width, 1, stride, relu=False) if i == 0 else x
-            x, c = relu_of(op("Add", [y, s], name + ".sum")), 4 * width
-        levels.append((x, c))
-    scales, top, outs = const("scales", np.array([1, 1, 2, 2], np.float32)), None, []
-    for i in (3, 2, 1, 0):
-        x = conv(levels[i][0], "lateral%d" % (i + 2), levels[i][1], 256, bn=False, relu=False)
-        if top:
-            x = op("Add", [x, op("Resize", [top, "", scales], "up%d" % (i + 2), mode="nearest", coordinate_transformation_mode="asymmetric",
-                                 nearest_mode="floor")], "merge%d" % (i + 2))
-        top = x
-        outs.append(conv(x, "P%d" % (i + 2), 256, 256, 3, bn=False, relu=False))
-    outs.append(op("MaxPool", [outs[0]], "P6", kernel_shape=[1, 1], strides=[2, 2]))
-    graph = helper.make_graph(nodes, "resnet50_fpn", [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, size, size])],
-                              [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outs], consts)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
 
 
 def run(cmd):
@@ -124,6 +73,7 @@ def main():
     p.add_argument("--build", default="build/release")
     p.add_argument("--spinenet", nargs="*", default=[], metavar="VARIANT:SIZE[:HEAD]")
     p.add_argument("--resnet-fpn", type=int, metavar="SIZE")
+    p.add_argument("--mobilenet-v2", type=int, metavar="SIZE")
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--iters", type=int, default=5)
     p.add_argument("--with", dest="prefix", default="", metavar="CMD")
@@ -138,8 +88,11 @@ def main():
             title = "SpineNet-%s at %s%s" % (variant, size, "" if head == "none" else " with %s head" % head)
             table(title, spinec, model, a)
         if a.resnet_fpn:
-            resnet50_fpn(model, a.resnet_fpn)
+            networks.resnet50_fpn(model, a.resnet_fpn)
             table("ResNet-50-FPN at %d" % a.resnet_fpn, spinec, model, a)
+        if a.mobilenet_v2:
+            networks.mobilenet_v2(model, a.mobilenet_v2)
+            table("MobileNetV2 at %d" % a.mobilenet_v2, spinec, model, a)
         for m in a.models:
             table(os.path.basename(m), spinec, m, a)
 
