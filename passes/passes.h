@@ -82,6 +82,9 @@ Program *lower_graph(Graph *g, Ctx *c);  /* every node to kernels; buffers have 
 /* conv_plan.c: a vector of output channels of this convolution depends on few enough input channels for the direct schedule, which reads all
  * those of the groups a vector touches. Always so for one group. */
 bool conv_groups_dense(const Node *n, int lanes);
+/* conv_winograd_plan.c: Winograd's method may compute n; `winograd` is the tile asked for (-1: any, 0: none). Where there is no fma, weights are
+ * kept small (lower.c), and unless it is asked for it is not used. */
+bool conv_for_winograd(const Node *n, const Target *t, int winograd);
 
 /* ---- memory/ ---- */
 bool pass_order(Program *p, Ctx *c);     /* calls in an order in which little is alive at a time */

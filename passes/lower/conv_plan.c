@@ -71,6 +71,28 @@ int conv_sharers(const Lower *l, const Node *n, ConvShape *s, const Node **nodes
   return w->uses.n;
 }
 
+int conv_joined(const Lower *l, const Node *n, const Node **node, ConvShape *s) {
+  int count = 0;
+  for (const Node *m = n; m && count < CONV_JOINED_MAX && (m == n || m->joined); m = m->next, count++) {
+    if (m->op != OP_Conv || !conv_shape(l, m, &s[count])) return 1;
+    node[count] = m;
+  }
+  return count;
+}
+
+void conv_joined_done(Lower *l, const Node *const *node, int count) {
+  Call *c = &l->p->calls.at[l->p->calls.n - 1];
+  int n = 0;
+  for (int i = 0; i < count; i++) n += node[i]->norigin;
+  const char **origin = NEW_N(l->p->arena, const char *, n + 1);
+  c->origin = origin;
+  c->norigin = n;
+  for (int i = 0; i < count; i++) {
+    for (int k = 0; k < node[i]->norigin; k++) *origin++ = node[i]->origin[k];
+    if (i) lower_done(l, node[i]);
+  }
+}
+
 double conv_tile_cycles(int pixels, int vecs) {
   double fma = pixels * vecs / 2.0, load = (pixels + vecs) / 2.0, latency = 4;
   double c = fma > load ? fma : load;
@@ -113,10 +135,10 @@ static bool own_operand(const Node *n, const Value *v) {
   return false;
 }
 
-void conv_allow_in_place(Lower *l, const Node *n, const ConvShape *s, const Value *kept) {
+void conv_allow_in_place(Lower *l, const Node *n, const ConvShape *s) {
   for (int i = n->ncore; i < n->nin; i++) {
     const Value *v = n->in[i];
-    if (!v || v == kept || own_operand(n, v) || value_is_const(v) || v->dt != s->y->dt || !shape_equal(&v->shape, &s->y->shape)) continue;
+    if (!v || own_operand(n, v) || value_is_const(v) || v->dt != s->y->dt || !shape_equal(&v->shape, &s->y->shape)) continue;
     if (v->layout.kind != s->y->layout.kind || v->layout.block != s->y->layout.block) continue;
     bool shifted = false;
     for (int k = 0; k < n->nbody; k++)

@@ -22,6 +22,7 @@ typedef struct ConvAffine { Var *bias, *scale; } ConvAffine;
 
 #define CONV_SHARERS_MAX 32
 #define CONV_SOURCES_MAX 5
+#define CONV_JOINED_MAX 6
 
 /* A register tile: rows x cols output pixels by vecs vectors of output channels. */
 typedef struct ConvTile { int rows, cols, vecs; } ConvTile;
@@ -33,6 +34,11 @@ int conv_sources(const Node *n);
 bool conv_source(const Lower *l, const Node *n, int i, ConvShape *s);
 /* The convolutions that read the weights of n, at most CONV_SHARERS_MAX, and their nodes. 0 if one of them is not to be had as vectors. */
 int conv_sharers(const Lower *l, const Node *n, ConvShape *s, const Node **nodes);
+/* n and the convolutions after it that are marked as joined to it, at most CONV_JOINED_MAX; 1 if there are none, or one cannot be computed with
+ * vectors. */
+int conv_joined(const Lower *l, const Node *n, const Node **node, ConvShape *s);
+/* The call lowered last computes all of these nodes: they get no kernel, and their origins are the call's. */
+void conv_joined_done(Lower *l, const Node *const *node, int count);
 /* Estimated cycles of one reduction step of a register tile: two FMAs or two loads a cycle, four cycles of latency. */
 double conv_tile_cycles(int pixels, int vecs);
 /* Pixels that fit beside `vecs` weight vectors and one broadcast. */
@@ -44,8 +50,8 @@ Expr *conv_start(Lower *l, const ConvAffine *a, Expr *k);
 Expr *conv_result(Lower *l, const ConvAffine *a, Expr *sum, Expr *k);
 /* The scale to multiply into packed weights, from channel `first`; NULL if there is none or it comes late. */
 const float *conv_pack_scale(const ConvShape *s, int64_t first);
-/* Marks residual operands of the body whose memory the result may take over; not `kept`. */
-void conv_allow_in_place(Lower *l, const Node *n, const ConvShape *s, const Value *kept);
+/* Marks residual operands of the body whose memory the result may take over. */
+void conv_allow_in_place(Lower *l, const Node *n, const ConvShape *s);
 
 /* How a kernel's range is cut: every strip of output pixels with every group of panels of output channels. */
 typedef struct ConvSplit { int64_t strip, strips, group_panels, groups; } ConvSplit;
@@ -71,6 +77,8 @@ void conv_direct_emit(Lower *l, const Node *n, const ConvShape *s, int sources, 
 double conv_direct_cycles(const Lower *l, const ConvShape *s);   /* estimate for one image */
 bool conv_stream(Lower *l, const Node *n);      /* conv_stream.c: with the window over its result that follows */
 bool conv_winograd(Lower *l, const Node *n);    /* conv_winograd.c: 3x3, stride 1, blocked channels, where it is faster */
+/* conv_winograd.c: joined for Winograd's method (horizontal.c), which does not compute it: by the direct one, but apart */
+bool conv_winograd_apart(Lower *l, const Node *n);
 bool conv_transposed(Lower *l, const Node *n);  /* conv_transposed.c: one direct convolution per output pixel modulo the strides */
 bool conv_depthwise(Lower *l, const Node *n);   /* conv_depthwise.c: group == input channels, BLOCKED */
 

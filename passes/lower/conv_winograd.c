@@ -7,14 +7,20 @@
  *   2. M_p = U_p V_p   for each of the t*t positions a small matrix product with the transformed weights, in register tiles
  *   3. Y = at M at^T   every output tile and channel block, then bias, fused body, store
  *
- * V_p lies in slot p+1 and M_p in slot p of the same memory: when M_p is written, V_p is all that is still needed from there on, and V_{p-1}
- * is not. Slots are an odd number of cache lines apart. See winograd.c for the matrices; transforms are linear forms with common parts of
- * rows and columns of opposite sign computed once.
+ * Where results are about as many as inputs, V_p lies in slot p+1 and M_p in slot p of the same memory: when M_p is written, V_p is all that
+ * is still needed from there on, and V_{p-1} is not. Where they are many more, V stays, and steps 2 and 3 are done for a chunk of the output
+ * channels after the other, so that scratch, and with it the length of strips, does not depend on how many there are. Slots are an odd number
+ * of cache lines apart. See winograd.c for the matrices; transforms are linear forms with common parts of rows and columns of opposite sign
+ * computed once.
+ *
+ * Convolutions of one tensor (horizontal.c) are computed by one kernel where that is faster: V is made once, then the chunks of one
+ * convolution after the other go by the same way, each to its own result with its own constants and body.
  *
  * Of a grouped convolution, whose groups are whole channel blocks, each panel's products are over the channels of its group only.
  *
- * The range runs over groups of output channels, images and strips: conv_split.
+ * The range runs over groups of output channels (of all joined convolutions), images and strips: conv_split.
  */
+#include "../passes.h"
 #include "conv_winograd.h"
 #include "turn.h"
 
@@ -193,7 +199,7 @@ static void emit_input(Emit *e) {
   Expr *x[WINOGRAD_MAX] = {NULL}, *y[WINOGRAD_MAX] = {NULL};
   for (int k = 0; k < t; k++) x[k] = s_let(b, "x", x_load(b, e->tmp, tmp_at(e, i, x_idx(b, k)), lanes));
   emit_bt(b, &p->f, x, y);
-  Expr *to = s_let(b, "vi", x_add(b, x_muli(b, x_addi(b, x_muli(b, i, t), 1), p->slot), x_muli(b, x_add(b, x_muli(b, cb, p->strip), ti), lanes)));
+  Expr *to = s_let(b, "vi", x_add(b, x_addi(b, x_muli(b, x_muli(b, i, t), p->slot), p->v), x_muli(b, x_add(b, x_muli(b, cb, p->held), ti), lanes)));
   for (int k = 0; k < t; k++) s_store(b, e->vm, x_addi(b, to, k * p->slot), y[k]);
   s_end(b);
   s_end(b);
@@ -214,28 +220,43 @@ static Var *pack_weights(Emit *e, int64_t first, int64_t panels, int vecs) {
   return lower_weight(e->l, "u", program_add_weight(e->l->p, w), DT_F32);
 }
 
-/* One register tile: tiles tb .. tb+cols of panel `panel` (of its weights u), whose first vector is `vec` within the group. */
-static void emit_product(Emit *e, Var *u, int vecs, Expr *panel, int64_t panels, Expr *vec, Expr *pos, Expr *tb) {
+/* Weights of panels of one width: how many panels, and which of them the open chunk has. */
+typedef struct Panels { Var *u; int vecs; int64_t n; Expr *from, *to; } Panels;
+
+/* Asks for weights AHEAD of those of channel block cb, in the order in which they are used: all positions of a chunk's panels. Every strip
+ * streams all weights: nothing is kept of them (locality 0). */
+static Expr *ahead(Emit *e, const Panels *w, Expr *panel, Expr *ui, Expr *cb) {
+  Build *b = e->b;
+  int64_t width = (int64_t)w->vecs * e->l->t->lanes, cg = e->s.c / e->s.group, far = MINI(AHEAD, cg * width), n0, n1;
+  Expr *at = x_addi(b, ui, far);
+  if (x_is_int(w->from, &n0) && x_is_int(w->to, &n1) && n1 - n0 == w->n) return at;
+  Expr *skip = x_muli(b, x_sub(b, x_idx(b, w->n), x_sub(b, w->to, w->from)), cg * width);
+  Expr *past = x_bin(b, X_AND, x_bin(b, X_EQ, x_addi(b, panel, 1), w->to), x_bin(b, X_GE, x_muli(b, cb, e->l->t->lanes * width), x_idx(b, cg * width - far)));
+  return s_let(b, "ua", x_add(b, at, x_select(b, past, skip, x_idx(b, 0))));
+}
+
+/* One register tile: tiles tb .. tb+cols of panel `panel`, whose first vector is `vec` within the chunk. */
+static void emit_product(Emit *e, const Panels *of, Expr *panel, Expr *vec, Expr *pos, Expr *tb) {
   Build *b = e->b;
   const WinogradPlan *p = &e->p;
-  int lanes = e->l->t->lanes, width = vecs * lanes;
+  int lanes = e->l->t->lanes, vecs = of->vecs, width = vecs * lanes;
   Var *acc[WINOGRAD_TILES][WINOGRAD_VECS];
   for (int i = 0; i < p->tile.cols; i++)
     for (int j = 0; j < vecs; j++) acc[i][j] = s_reg(b, arena_printf(e->l->arena, "a%d_%d", i, j), x_float(b, type_of(DT_F32, lanes), 0));
   int64_t cg = e->s.c / e->s.group, group_blocks = p->blocks / e->s.group;   /* exact where there are several groups */
-  Expr *ub = s_let(b, "ub", x_muli(b, x_add(b, x_muli(b, pos, panels), panel), cg * width));
-  Expr *vb = x_add(b, x_muli(b, x_addi(b, pos, 1), p->slot), x_muli(b, tb, lanes));
-  if (e->s.group > 1) vb = x_add(b, vb, x_muli(b, x_divi(b, panel, e->s.k / e->s.group / width), group_blocks * p->strip * lanes));
+  Expr *ub = s_let(b, "ub", x_muli(b, x_add(b, x_muli(b, pos, of->n), panel), cg * width));
+  Expr *vb = x_add(b, x_addi(b, x_muli(b, pos, p->slot), p->v), x_muli(b, tb, lanes));
+  if (e->s.group > 1) vb = x_add(b, vb, x_muli(b, x_divi(b, panel, e->s.k / e->s.group / width), group_blocks * p->held * lanes));
   vb = s_let(b, "vb", vb);
   Expr *cb = s_for_n(b, "cb", group_blocks);
   Expr *ui = s_let(b, "ui", x_add(b, ub, x_muli(b, cb, (int64_t)lanes * width)));
-  Expr *vi = s_let(b, "vi", x_add(b, vb, x_muli(b, cb, p->strip * lanes)));
+  Expr *vi = s_let(b, "vi", x_add(b, vb, x_muli(b, cb, p->held * lanes)));
+  Expr *ua = p->far_weights ? ahead(e, of, panel, ui, cb) : NULL;
   Expr *channels = e->s.c % lanes ? x_bin(b, X_MIN, x_idx(b, lanes), x_sub(b, x_idx(b, e->s.c), x_muli(b, cb, lanes))) : x_idx(b, lanes);
   Expr *c = s_for(b, "c", x_idx(b, 0), channels, 1);
-  /* Every strip streams all weights, in this very order: nothing is kept of them (locality 0). */
-  for (int q = 0; e->p.far_weights && q < width; q += WINOGRAD_LINE) s_prefetch(b, u, x_add(b, ui, x_addi(b, x_muli(b, c, width), AHEAD + q)), 0, false);
+  for (int q = 0; ua && q < width; q += WINOGRAD_LINE) s_prefetch(b, of->u, x_add(b, ua, x_addi(b, x_muli(b, c, width), q)), 0, false);
   Expr *w[WINOGRAD_VECS];
-  for (int j = 0; j < vecs; j++) w[j] = s_let(b, "w", x_load(b, u, x_add(b, ui, x_addi(b, x_muli(b, c, width), (int64_t)j * lanes)), lanes));
+  for (int j = 0; j < vecs; j++) w[j] = s_let(b, "w", x_load(b, of->u, x_add(b, ui, x_addi(b, x_muli(b, c, width), (int64_t)j * lanes)), lanes));
   for (int i = 0; i < p->tile.cols; i++) {
     Expr *v = s_let(b, "v", x_splat(b, x_load(b, e->vm, x_add(b, vi, x_addi(b, c, (int64_t)i * lanes)), 1), lanes));
     if (vecs > 1) s_pin(b, v->var);
@@ -243,33 +264,41 @@ static void emit_product(Emit *e, Var *u, int vecs, Expr *panel, int64_t panels,
   }
   s_end(b);
   s_end(b);
-  Expr *mi = s_let(b, "mi", x_add(b, x_muli(b, pos, p->slot), x_muli(b, x_add(b, x_muli(b, vec, p->strip), tb), lanes)));
+  Expr *mi = s_let(b, "mi", x_add(b, x_addi(b, x_muli(b, pos, p->result_slot), p->m), x_muli(b, x_add(b, x_muli(b, vec, p->held), tb), lanes)));
   for (int i = 0; i < p->tile.cols; i++)
-    for (int j = 0; j < vecs; j++) s_store(b, e->vm, x_addi(b, mi, ((int64_t)j * p->strip + i) * lanes), x_var(b, acc[i][j]));
+    for (int j = 0; j < vecs; j++) s_store(b, e->vm, x_addi(b, mi, ((int64_t)j * p->held + i) * lanes), x_var(b, acc[i][j]));
 }
 
-static void emit_products(Emit *e) {
+/* Products of panels from .. to-1. */
+static void emit_products(Emit *e, Expr *from, Expr *to) {
   Build *b = e->b;
   const WinogradPlan *p = &e->p;
-  Var *u = p->panels ? pack_weights(e, 0, p->panels, p->tile.vecs) : NULL;
-  Var *ur = p->rest ? pack_weights(e, p->panels * p->tile.vecs * e->l->t->lanes, 1, (int)p->rest) : NULL;
-  Expr *first = x_muli(b, e->group, p->group_panels);
+  int64_t end;
   s_comment(b, "a matrix product per position of the tile");
+  Panels full = {.vecs = p->tile.vecs, .n = p->panels, .from = from};
+  Panels last = {.vecs = (int)p->rest, .n = 1, .from = x_idx(b, 0), .to = x_idx(b, 1)};
+  if (p->panels) {
+    full.u = pack_weights(e, 0, p->panels, full.vecs);
+    full.to = p->rest ? x_bin(b, X_MIN, to, x_idx(b, p->panels)) : to;
+    if (!x_is_int(full.to, &end)) full.to = s_let(b, "end", full.to);
+  }
+  if (p->rest) last.u = pack_weights(e, p->panels * p->tile.vecs * e->l->t->lanes, 1, last.vecs);
   Expr *pos = s_for_n(b, "p", p->f.t * p->f.t);
-  if (u) {
-    Expr *end = p->groups == 1 ? x_idx(b, p->panels) : x_bin(b, X_MIN, x_addi(b, first, p->group_panels), x_idx(b, p->panels));
-    Expr *panel = s_for(b, "kp", first, end, 1);
+  if (p->panels) {
+    Expr *panel = s_for(b, "kp", from, full.to, 1);
     Expr *tb = s_for(b, "tb", x_idx(b, 0), e->count, p->tile.cols);
-    emit_product(e, u, p->tile.vecs, panel, p->panels, x_muli(b, x_sub(b, panel, first), p->tile.vecs), pos, tb);
+    emit_product(e, &full, panel, x_muli(b, x_sub(b, panel, from), p->tile.vecs), pos, tb);
     s_end(b);
     s_end(b);
   }
-  if (ur) {
-    if (p->groups > 1) s_if(b, x_bin(b, X_EQ, e->group, x_idx(b, p->groups - 1)));
+  if (p->rest) {
+    bool always = x_is_int(to, &end);
+    /* A group of panels may begin behind the last one of this convolution. */
+    if (!always) s_if(b, x_bin(b, X_AND, x_bin(b, X_LE, from, x_idx(b, p->panels)), x_bin(b, X_GT, to, x_idx(b, p->panels))));
     Expr *tb = s_for(b, "tb", x_idx(b, 0), e->count, p->tile.cols);
-    emit_product(e, ur, (int)p->rest, x_idx(b, 0), 1, x_muli(b, x_sub(b, x_idx(b, p->panels), first), p->tile.vecs), pos, tb);
+    emit_product(e, &last, x_idx(b, 0), x_muli(b, x_sub(b, x_idx(b, p->panels), from), p->tile.vecs), pos, tb);
     s_end(b);
-    if (p->groups > 1) s_end(b);
+    if (!always) s_end(b);
   }
   s_end(b);
 }
@@ -298,14 +327,15 @@ static void emit_turned(Emit *e, Expr *k) {
   s_end(b);
 }
 
-static void emit_output(Emit *e) {
+/* Results of panels from .. to-1. */
+static void emit_output(Emit *e, Expr *from, Expr *to) {
   Build *b = e->b;
   const WinogradPlan *p = &e->p;
   const ConvShape *s = &e->s;
   int t = p->f.t, m = p->f.m, lanes = e->l->t->lanes;
   s_comment(b, "output tiles");
-  Expr *first = s_let(b, "kv", x_muli(b, e->group, p->group_panels * p->tile.vecs));
-  Expr *vectors = p->groups == 1 ? x_idx(b, p->vectors) : x_bin(b, X_MIN, x_idx(b, p->group_panels * p->tile.vecs), x_sub(b, x_idx(b, p->vectors), first));
+  Expr *first = x_muli(b, from, p->tile.vecs), *end = x_muli(b, to, p->tile.vecs);
+  Expr *vectors = x_sub(b, p->rest ? x_bin(b, X_MIN, end, x_idx(b, p->vectors)) : end, first);
   Expr *kb = s_for(b, "kb", x_idx(b, 0), vectors, 1);
   Expr *k = s_let(b, "k", x_muli(b, x_add(b, first, kb), lanes));
   Expr *start = conv_start(e->l, &e->affine, k);
@@ -313,11 +343,11 @@ static void emit_output(Emit *e) {
   Expr *tile = s_let(b, "tile", x_add(b, e->first, ti));
   Expr *y0 = s_let(b, "y0", x_muli(b, x_divi(b, tile, p->ntx), m));
   Expr *x0 = s_let(b, "x0", x_muli(b, x_remi(b, tile, p->ntx), m));
-  Expr *mi = s_let(b, "mi", x_muli(b, x_add(b, x_muli(b, kb, p->strip), ti), lanes));
+  Expr *mi = s_let(b, "mi", x_addi(b, x_muli(b, x_add(b, x_muli(b, kb, p->held), ti), lanes), p->m));
   Expr *v[WINOGRAD_MAX] = {NULL}, *y[WINOGRAD_MAX] = {NULL};
   Expr *j = s_for_n(b, "j", t);
-  Expr *column = s_let(b, "mj", x_add(b, mi, x_muli(b, j, p->slot)));
-  for (int i = 0; i < t; i++) v[i] = s_let(b, "v", x_load(b, e->vm, x_addi(b, column, (int64_t)i * t * p->slot), lanes));
+  Expr *column = s_let(b, "mj", x_add(b, mi, x_muli(b, j, p->result_slot)));
+  for (int i = 0; i < t; i++) v[i] = s_let(b, "v", x_load(b, e->vm, x_addi(b, column, (int64_t)i * t * p->result_slot), lanes));
   emit_at(b, &p->f, v, y);
   for (int i = 0; i < m; i++) s_store(b, e->tmp, tmp_at(e, x_idx(b, i), j), y[i]);
   s_end(b);
@@ -343,32 +373,98 @@ static void emit_output(Emit *e) {
 
 /* ---- kernel ---- */
 
-bool conv_winograd(Lower *l, const Node *n) {
-  Emit e = {.l = l, .n = n};
-  ConvShape *s = &e.s;
-  if (!conv_shape(l, n, s) || !winograd_plan(l, n, s, &e.p)) return false;
-  const WinogradPlan *p = &e.p;
-  int lanes = l->t->lanes;
-  const char *groups = s->group > 1 ? arena_printf(l->arena, " in %lld groups", (long long)s->group) : "";
-  e.b = lower_open(l, n, "conv3x3 winograd F(%d,3)%s %lld->%lld, %lldx%lld, tile %dx%d", p->f.m, groups, (long long)s->c, (long long)s->k, (long long)s->oh,
-                   (long long)s->ow, p->tile.cols, p->tile.vecs * lanes);
-  Build *b = e.b;
+static Expr *clamp(Build *b, Expr *i, int64_t most) { return x_bin(b, X_MIN, x_bin(b, X_MAX, i, x_idx(b, 0)), x_idx(b, most)); }
+
+/* What this range iteration computes of e's convolution, from the transformed tiles: chunk after chunk. */
+static void emit_panels(Emit *e) {
+  Build *b = e->b;
+  const WinogradPlan *p = &e->p;
+  int64_t all = p->panels + (p->rest != 0);
+  Expr *from = x_idx(b, 0), *to = x_idx(b, all);
+  if (p->groups > 1) {
+    Expr *first = x_addi(b, x_muli(b, e->group, p->group_panels), -p->before);
+    from = s_let(b, "from", clamp(b, first, all));
+    to = s_let(b, "to", clamp(b, x_addi(b, first, p->group_panels), all));
+  }
+  bool chunks = p->chunk < MINI(all, p->group_panels);
+  if (chunks) {
+    Expr *end = to;
+    from = s_for(b, "chunk", from, end, p->chunk);
+    to = s_let(b, "to", x_bin(b, X_MIN, x_addi(b, from, p->chunk), end));
+  }
+  emit_products(e, from, to);
+  emit_output(e, from, to);
+  if (chunks) s_end(b);
+}
+
+/* Constants, place and layout of node e->n's result. */
+static void open_result(Emit *e) {
+  e->affine = conv_affine(e->l, &e->s);
+  conv_allow_in_place(e->l, e->n, &e->s);
+  if (turn_pays(e->l, e->n)) e->turn = turn_open(e->l, e->n, e->p.f.m * e->p.strip * e->p.f.m);
+}
+
+/* The part of range iteration r: group of panels, image, tiles. */
+static void open_strip(Emit *e, Expr *r) {
+  Build *b = e->b;
+  const WinogradPlan *p = &e->p;
+  const ConvShape *s = &e->s;
+  int64_t pieces = s->n * p->strips;
+  e->group = p->groups == 1 ? x_idx(b, 0) : s_let(b, "kg", x_divi(b, r, pieces));
+  Expr *rest = p->groups == 1 ? r : s_let(b, "rs", x_remi(b, r, pieces));
+  e->img = s->n == 1 ? x_idx(b, 0) : s_let(b, "img", x_divi(b, rest, p->strips));
+  e->first = p->strips == 1 ? x_idx(b, 0) : s_let(b, "first", x_muli(b, s->n == 1 ? rest : x_remi(b, rest, p->strips), p->strip));
+  e->count = p->strips == 1 ? x_idx(b, p->tiles) : s_let(b, "tiles", x_bin(b, X_MIN, x_idx(b, p->strip), x_sub(b, x_idx(b, p->tiles), e->first)));
+}
+
+static const char *describe(Lower *l, const ConvShape *s, const WinogradPlan *p, int count) {
+  Text t = {.a = l->arena};
+  text_addf(&t, "conv3x3 winograd F(%d,3)%s", p->f.m, count > 1 ? " joined" : "");
+  if (s->group > 1) text_addf(&t, " in %lld groups", (long long)s->group);
+  text_addf(&t, " %lld->", (long long)s->c);
+  for (int i = 0; i < count; i++) text_addf(&t, "%s%lld", i ? "/" : "", (long long)s[i].k);
+  text_addf(&t, ", %lldx%lld, tile %dx%d", (long long)s->oh, (long long)s->ow, p->tile.cols, p->tile.vecs * l->t->lanes);
+  return t.s;
+}
+
+/* One kernel: for each strip, the input tiles once, then one convolution after the other. */
+static void emit_kernel(Lower *l, const Node *const *node, const ConvShape *s, const WinogradPlan *p, int count) {
+  Emit e = {.l = l, .n = node[0], .s = s[0], .p = p[0]};
+  double work = 0;
+  for (int i = 0; i < count; i++) work += 2.0 * (double)(s[i].n * s[i].k * (s[i].c / s[i].group) * 9) * (double)(s[i].oh * s[i].ow);
+  e.b = lower_open(l, node[0], "%s", describe(l, s, p, count));
   Expr *r = lower_range(l, "r", p->groups * s->n * p->strips);
   e.x = lower_in(l, s->x);
-  e.affine = conv_affine(l, s);
-  conv_allow_in_place(l, n, s, NULL);
+  open_strip(&e, r);
   e.vm = lower_scratch(l, "vm", DT_F32, winograd_scratch(p) * 4);
-  e.tmp = lower_scratch(l, "t", DT_F32, (int64_t)p->f.t * p->f.t * lanes * 4);
-  if (turn_pays(l, n)) e.turn = turn_open(l, n, p->f.m * p->strip * p->f.m);
-  int64_t pieces = s->n * p->strips;
-  e.group = p->groups == 1 ? x_idx(b, 0) : s_let(b, "kg", x_divi(b, r, pieces));
-  Expr *rest = p->groups == 1 ? r : s_let(b, "rs", x_remi(b, r, pieces));
-  e.img = s->n == 1 ? x_idx(b, 0) : s_let(b, "img", x_divi(b, rest, p->strips));
-  e.first = p->strips == 1 ? x_idx(b, 0) : s_let(b, "first", x_muli(b, s->n == 1 ? rest : x_remi(b, rest, p->strips), p->strip));
-  e.count = p->strips == 1 ? x_idx(b, p->tiles) : s_let(b, "tiles", x_bin(b, X_MIN, x_idx(b, p->strip), x_sub(b, x_idx(b, p->tiles), e.first)));
+  e.tmp = lower_scratch(l, "t", DT_F32, (int64_t)p->f.t * p->f.t * l->t->lanes * 4);
   emit_input(&e);
-  emit_products(&e);
-  emit_output(&e);
-  lower_close(l, 2.0 * (double)(s->n * s->k * (s->c / s->group) * 9) * (double)(s->oh * s->ow));
+  for (int i = 0; i < count; i++) {
+    Emit m = e;
+    m.n = node[i];
+    m.s = s[i];
+    m.p = p[i];
+    open_result(&m);
+    emit_panels(&m);
+  }
+  lower_close(l, work);
+}
+
+bool conv_winograd_apart(Lower *l, const Node *n) {
+  ConvShape s;
+  if (n->op != OP_Conv || !n->next || !n->next->joined || !conv_for_winograd(n, l->t, l->winograd) || !conv_shape(l, n, &s)) return false;
+  conv_direct_emit(l, n, &s, 1, "conv");
+  return true;
+}
+
+bool conv_winograd(Lower *l, const Node *n) {
+  const Node *node[CONV_JOINED_MAX] = {n};
+  ConvShape s[CONV_JOINED_MAX];
+  WinogradPlan p[CONV_JOINED_MAX];
+  int count = n->next && n->next->joined ? conv_joined(l, n, node, s) : 1;
+  while (count > 1 && !winograd_plan_joined(l, node, s, count, p)) count--;
+  if (count == 1 && (!conv_shape(l, n, s) || !winograd_plan(l, n, s, p))) return false;
+  emit_kernel(l, node, s, p, count);
+  if (count > 1) conv_joined_done(l, node, count);
   return true;
 }

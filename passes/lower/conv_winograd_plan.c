@@ -1,10 +1,12 @@
 /* conv_winograd_plan.c: what conv_winograd.c decides before it emits: the output tile F(m x m, 3 x 3) or another method, register tile, strips;
  * and, for weights that several convolutions read, the transforms that all of them are to use. */
+#include "../passes.h"
 #include "conv_winograd.h"
 
 #include <string.h>
 
 #define MOST_TILES 56   /* in a strip */
+#define CHUNK_VECTORS 8  /* of results that wait together: each chunk reads the transformed input again */
 
 /* ---- planning ---- */
 
@@ -50,27 +52,93 @@ static bool make_plan(const Lower *l, const ConvShape *s, int m, int only, Winog
   return true;
 }
 
-int64_t winograd_scratch(const WinogradPlan *p) { return (p->f.t * p->f.t + 1) * p->slot; }
+int64_t winograd_scratch(const WinogradPlan *p) {
+  int64_t positions = p->f.t * p->f.t;
+  return p->m ? positions * (p->slot + p->result_slot) : (positions + 1) * p->slot;
+}
 
-static void plan_strips(const Lower *l, const ConvShape *s, WinogradPlan *p) {
-  int64_t channels = MAXI(p->blocks * s->block, p->vectors * l->t->lanes), positions = p->f.t * p->f.t, unit = p->tile.cols, cg = s->c / s->group;
+/* Floats of `vectors` channel vectors of a strip: an odd number of cache lines. */
+static int64_t slot_of(const Lower *l, int64_t held, int64_t vectors) { return (div_up(held * vectors * l->t->lanes, WINOGRAD_LINE) | 1) * WINOGRAD_LINE; }
+
+/* Parts panels into chunks, as nearly equal as there can be; gives the vectors of the largest. */
+static int64_t set_chunks(WinogradPlan *p, int count) {
+  int64_t most = 0;
+  for (int i = 0; i < count; i++) {
+    int64_t panels = p[i].panels + (p[i].rest != 0);
+    p[i].chunk = div_up(panels, div_up(panels, MAXI(1, CHUNK_VECTORS / p[i].tile.vecs)));
+    most = MAXI(most, p[i].chunk * p[i].tile.vecs);
+  }
+  return most;
+}
+
+/* Tiles in a register tile beside `vecs` vectors that cover a strip best. */
+static int fitting_cols(const Lower *l, int64_t strip, int vecs) {
+  int best = 1;
+  for (int cols = 2; cols <= MINI(strip, MINI(conv_tile_pixels(l->t, vecs), WINOGRAD_TILES)); cols++)
+    if ((double)div_up(strip, cols) * step_cycles(cols, vecs) <= (double)div_up(strip, best) * step_cycles(best, vecs)) best = cols;
+  return best;
+}
+
+/* The work of all `count` convolutions; gives each its place among the panels. */
+static ConvWork whole_work(const Lower *l, const ConvShape *s, WinogradPlan *p, int count) {
+  int64_t positions = p->f.t * p->f.t, cg = s->c / s->group, unit = p->tile.cols;
+  ConvWork w = {.images = s->n, .units = div_up(p->tiles, unit), .unit = unit, .input_cycles = p->tile_input * (double)unit};
+  for (int i = 0; i < count; i++) {
+    int64_t panels = p[i].panels + (p[i].rest != 0);
+    int vecs = p[i].tile.vecs;
+    p[i].before = w.panels;
+    w.panels += panels;
+    w.unit_cycles += (double)panels * ((double)(positions * cg) * conv_tile_cycles(p->tile.cols, vecs) + p->tile_output * (double)(unit * vecs));
+    w.panel_bytes += (double)(panels * positions * cg * vecs * l->t->lanes * 4);
+  }
+  w.unit_cycles /= (double)w.panels;
+  w.panel_bytes /= (double)w.panels;
+  return w;
+}
+
+/* Results of one convolution take the place of its input, all of them, unless it takes less scratch to have them wait apart, chunk by chunk. */
+static void plan_strips(const Lower *l, const ConvShape *s, WinogradPlan *p, int count) {
+  int64_t inputs = p->blocks * s->block / l->t->lanes, positions = p->f.t * p->f.t, cg = s->c / s->group;
   int64_t budget = MINI(MAXI(l->t->l2, 256 << 10), lower_scratch_limit(l)) / 4;   /* floats */
-  ConvWork w = {.images = s->n, .units = div_up(p->tiles, unit), .unit = unit, .panels = p->panels + (p->rest != 0)};
-  w.most = MAXI(1, MINI(MOST_TILES / unit, budget / ((positions + 1) * channels * unit)));
-  w.input_cycles = p->tile_input * (double)unit;
-  w.unit_cycles = (double)(positions * cg) * conv_tile_cycles(p->tile.cols, p->tile.vecs) + p->tile_output * (double)(unit * p->tile.vecs);
-  w.panel_bytes = (double)(positions * cg * p->tile.vecs * l->t->lanes * 4);
+  ConvWork w = whole_work(l, s, p, count);
+  /* Where not even L3 keeps the weights, every strip reads them from memory: fewer strips are worth more than scratch in L2. */
+  if (l->t->l3 && w.panel_bytes * (double)w.panels > (double)l->t->l3) budget = MINI(2 * budget, lower_scratch_limit(l) / 4);
+  int64_t room = budget / ((positions + 1) * l->t->lanes * w.unit);   /* vectors of a register tile's tiles */
+  int64_t split = inputs + set_chunks(p, count), whole = MAXI(inputs, p->vectors);
+  w.most = MAXI(1, MINI(MOST_TILES / w.unit, room / (count > 1 ? split : MINI(split, whole))));
   ConvSplit cut = conv_split(l->p->max_threads, &w);
-  p->strip = cut.strip;
-  p->strips = cut.strips;
-  p->group_panels = cut.group_panels;
-  p->groups = cut.groups;
-  int64_t lines = div_up(p->strip * MAXI(p->blocks * s->block, MINI(p->vectors, p->group_panels * p->tile.vecs) * l->t->lanes), WINOGRAD_LINE);
-  p->slot = (lines | 1) * WINOGRAD_LINE;
-  p->far_weights = positions * cg * p->vectors * l->t->lanes * 4 > l->t->l2;
+  whole = MAXI(inputs, MINI(p->vectors, cut.group_panels * p->tile.vecs));
+  bool apart = count > 1 || split < whole;
+  int64_t held = cut.strip;
+  for (int i = 1; i < count; i++) {
+    p[i].tile.cols = fitting_cols(l, cut.strip, p[i].tile.vecs);
+    held = MAXI(held, div_up(cut.strip, p[i].tile.cols) * p[i].tile.cols);
+  }
+  for (int i = 0; i < count; i++) {
+    p[i].strip = cut.strip;
+    p[i].strips = cut.strips;
+    p[i].groups = cut.groups;
+    p[i].group_panels = cut.group_panels;
+    p[i].chunk = apart ? MINI(p[i].chunk, cut.group_panels) : cut.group_panels;
+    p[i].held = held;
+    p[i].slot = slot_of(l, held, apart ? inputs : whole);
+    p[i].v = apart ? 0 : p[i].slot;
+    p[i].m = apart ? positions * p[i].slot : 0;
+    p[i].result_slot = apart ? slot_of(l, held, split - inputs) : p[i].slot;
+    p[i].far_weights = positions * cg * p[i].vectors * l->t->lanes * 4 > l->t->l2;
+  }
 }
 
 /* ---- choice ---- */
+
+static bool unit(Ints v) { return v.v[0] == 1 && v.v[1] == 1; }
+
+bool conv_for_winograd(const Node *n, const Target *t, int winograd) {
+  const ConvAttr *a = n->attr;
+  const Shape *w = &n->in[1]->shape;
+  if (w->rank != 4 || w->d[2].n != 3 || w->d[3].n != 3 || !unit(a->strides) || !unit(a->dilations)) return false;
+  return n->in[0]->layout.kind == LAYOUT_BLOCKED && (winograd > 0 || (winograd && t->fma));
+}
 
 static bool body_reads_plain(const Node *n) {
   for (int i = n->ncore; i < n->nin; i++)
@@ -206,6 +274,52 @@ bool winograd_plan(Lower *l, const Node *n, const ConvShape *s, WinogradPlan *p)
   if (l->winograd == 0 || s->gate || !applies(l, n, s)) return false;
   const SharedPacking *packing = s->w->uses.n > 1 ? agree(l, n) : NULL;
   if (!(packing ? choose_shared(l, packing, s, p) : choose(l, s, p))) return false;
-  plan_strips(l, s, p);
+  plan_strips(l, s, p, 1);
   return winograd_scratch(p) * 4 <= lower_scratch_limit(l);
+}
+
+/* ---- convolutions of one tensor ---- */
+
+/* Of all images of n, and its weights' price, when computed with F(m,3), or directly for m = 0; negative if it cannot be. */
+static double member_cost(Lower *l, const Node *n, const ConvShape *s, int m, WinogradPlan *p) {
+  const SharedPacking *packing = s->w->uses.n > 1 ? agree(l, n) : NULL;
+  double price = packing ? 0 : l->weight_price;
+  if (m == 0) return direct_cycles(l, s) * (double)s->n + price * (double)direct_bytes(l, s);
+  if ((l->winograd > 0 && l->winograd != m) || (packing && !packing->vecs[m])) return -1;
+  if (!make_plan(l, s, m, packing ? packing->vecs[m] : 0, p)) return -1;
+  return p->cycles * (double)s->n + price * (double)packed_bytes(l, s, m);
+}
+
+/* The least it costs to compute n by itself. */
+static double alone_cost(Lower *l, const Node *n, const ConvShape *s) {
+  double best = -1;
+  WinogradPlan p;
+  for (int i = 0; i < COUNTOF(sizes); i++) {
+    double cost = member_cost(l, n, s, sizes[i], &p);
+    if (cost >= 0 && (best < 0 || cost < best)) best = cost;
+  }
+  double direct = member_cost(l, n, s, 0, NULL);
+  return best >= 0 && (forced(l) || best < direct) ? best : direct;
+}
+
+bool winograd_plan_joined(Lower *l, const Node *const *node, const ConvShape *s, int count, WinogradPlan *p) {
+  /* Where memory is scarce no two results need to live beside the tensor. */
+  if (l->winograd == 0 || lower_scratch_limit(l) != INT64_MAX) return false;
+  double least = 0;
+  int best = 0;
+  for (int i = 0; i < count; i++) {
+    if (s[i].gate || s[i].group != 1 || !applies(l, node[i], &s[i])) return false;
+    least += alone_cost(l, node[i], &s[i]);
+  }
+  for (int k = 0; k < COUNTOF(sizes); k++) {
+    double sum = 0;
+    int i = 0;
+    for (double cost; i < count && (cost = member_cost(l, node[i], &s[i], sizes[k], &p[i])) >= 0; i++) sum += cost;
+    if (i < count) continue;
+    sum -= (double)((count - 1) * p->tiles * s->n) * p->tile_input;
+    if (sum <= least) least = sum, best = sizes[k];
+  }
+  for (int i = 0; i < count && best; i++) member_cost(l, node[i], &s[i], best, &p[i]);
+  if (best) plan_strips(l, s, p, count);
+  return best != 0;
 }

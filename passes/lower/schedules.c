@@ -6,6 +6,7 @@ const LowerSchedule lower_schedules[] = {
     {OP_Conv, conv_depthwise, "depthwise"},
     {OP_Conv, conv_stream, "convolution streamed into a window"},
     {OP_Conv, conv_winograd, "winograd convolution"},
+    {OP_Conv, conv_winograd_apart, "direct convolution"},
     {OP_Conv, conv_direct, "direct convolution"},
     {OP_ConvSum, conv_direct, "sum of convolutions"},
     {OP_ConvTranspose, conv_transposed, "transposed convolution"},

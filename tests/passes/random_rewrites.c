@@ -181,6 +181,16 @@ static void branch(Net *m) {
   for (int i = 2 + (int)draw(m, 2); i > 0; i--) activation(m, conv(m, x, 1 + (int)draw(m, 20), k, 1, false));
 }
 
+/* What a detection head does to each scale. */
+static void towers(Net *m) {
+  int x = unary(m, conv(m, pick(m), 8 + (int)draw(m, 20), 1, 1, false), "Relu", ""), most = m->t[x].c / 2;
+  for (int i = 2 + (int)draw(m, 2); i > 0; i--) {
+    int y = conv(m, x, 1 + (int)draw(m, (uint32_t)most), 3, 1, false);
+    if (draw(m, 3)) y = unary(m, y, "Relu", "");
+    if (draw(m, 3)) conv(m, y, 1 + (int)draw(m, 20), 3, 1, false);
+  }
+}
+
 static void slice(Net *m) {
   int x = pick(m);
   Tensor t = m->t[x];
@@ -247,7 +257,7 @@ static void upsample(Net *m) {
 static void step(Net *m) {
   int x = pick(m);
   const Tensor t = m->t[x];
-  switch (draw(m, 19)) {
+  switch (draw(m, 20)) {
   case 0: conv(m, x, 1 + (int)draw(m, 20), 1, 1, false); break;
   case 1: conv(m, x, 1 + (int)draw(m, 20), 3, 1 + (int)draw(m, 2), false); break;
   case 2: conv(m, x, 0, 3, 1, true); break;
@@ -266,6 +276,7 @@ static void step(Net *m) {
   case 16: shuffle(m); break;
   case 17: weigh(m); break;
   case 18: flatten(m); break;
+  case 19: towers(m); break;
   }
 }
 
@@ -282,7 +293,7 @@ static void make_net(Net *m, Arena *a, uint32_t seed) {
     text_addf(&m->text, "  input %%t%d: f32[%d,%d,%d,%d]\n", m->n, m->batch, m->t[m->n].c, m->t[m->n].h, m->t[m->n].w);
     m->n++;
   }
-  for (int i = 4 + (int)draw(m, 12); i > 0 && m->n < VALUES_MAX - 16; i--) step(m);
+  for (int i = 4 + (int)draw(m, 12); i > 0 && m->n < VALUES_MAX - 20; i--) step(m);
   if (m->n == m->inputs) activation(m, 0);
   for (int i = m->inputs; i < m->n; i++)
     if (!m->t[i].used || !draw(m, 12)) text_addf(&m->text, "  output %%t%d\n", i);

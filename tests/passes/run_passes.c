@@ -6,6 +6,7 @@
  *   # what it shows
  *   # passes: clean, fold       default: the pass its folder is named after
  *   # run: no                   do not compare results (see below)
+ *   # winograd: 4               its tile; default: none
  *   graph "..." { ... }
  *   ----
  *   the graph expected
@@ -26,6 +27,7 @@ typedef struct Case {
   const char *file;
   Arena *a;
   Ctx c;
+  spinec_compile_options opt;
   char *header, *input, *expected;   /* expected: NULL when missing */
   char *passes;
   bool run;
@@ -86,6 +88,8 @@ static bool read_case(Case *t) {
   if (!t->passes) t->passes = folder_name(t->a, t->file);
   char *run = option(t->a, t->header, "# run:");
   t->run = !run || strcmp(run, "no");
+  char *tile = option(t->a, t->header, "# winograd:");
+  if (tile) t->opt.winograd = atoi(tile);
   return t->passes != NULL;
 }
 
@@ -204,8 +208,8 @@ static int run_file(const char *file) {
   volatile int status = 1;
   if (FAIL_ARM(&f, d)) {
     a = arena_new(&f);
-    spinec_compile_options opt = {.opt_level = 0, .max_threads = 1};
-    Case t = {.file = file, .a = a, .c = {.arena = a, .diag = d, .target = target_find("generic"), .opt = &opt, .eval = interp_eval}};
+    Case t = {.file = file, .a = a, .opt = {.opt_level = 0, .max_threads = 1}};
+    t.c = (Ctx){.arena = a, .diag = d, .target = target_find("generic"), .opt = &t.opt, .eval = interp_eval};
     status = check(&t);
   } else {
     fprintf(stderr, "%s: status %d\n", file, (int)f.status);

@@ -30,6 +30,7 @@ int64_t test_run(TestBuild build, const void *of, uint64_t seed, TestCompile o, 
   opt.opt_level = o.level;
   opt.max_threads = MAXI(1, o.threads);
   opt.disable = o.disable;
+  if (o.winograd) opt.winograd = o.winograd;
   Ctx ctx = {.arena = a, .diag = d, .target = &t, .opt = &opt, .eval = interp_eval};
   bool stopped = false;
   Program *p = passes_run(g, &ctx, &stopped);

@@ -10,6 +10,7 @@ typedef struct TestCompile {
   int level, lanes, vregs, threads;
   int64_t l2;
   const char *disable;
+  int winograd;            /* its tile; 0: where it pays */
 } TestCompile;
 
 /* Builds the graph of a case; NULL if it is refused. */
