@@ -120,7 +120,7 @@ struct Node {
   BodyStep *body;         /* applied to out[0] */
   int nbody;
   bool joined;            /* computed in one kernel with the Conv before it in the list, which reads the same tensor alike (horizontal.c) */
-  bool streamed;          /* computed in one kernel with the Conv before it in the list, whose result it alone reads (stream.c) */
+  bool streamed;          /* computed in one kernel with the node before it in the list, whose result it alone reads (stream.c) */
   const char **origin;    /* names of the ONNX nodes this came from */
   int norigin;
   const char *onnx_op;    /* the ONNX operator of the first origin, for messages; may be NULL */

@@ -237,7 +237,7 @@ void lower_copy(Lower *l, const Node *n, DType dt, int64_t count, int from, int 
 
 /* ---- access ---- */
 
-typedef struct Seen { Shape shape; Layout layout; } Seen;
+typedef struct Seen { Shape shape; Layout layout; Var *rows; } Seen;
 
 void lower_see_as(Lower *l, const Value *v, const Shape *shape, Layout layout) {
   if (l->nseen == l->cap_seen) {
@@ -247,13 +247,22 @@ void lower_see_as(Lower *l, const Value *v, const Shape *shape, Layout layout) {
   }
   l->seen[l->nseen].v = v;
   l->seen[l->nseen].shape = *shape;
+  l->seen[l->nseen].rows = NULL;
   l->seen[l->nseen++].layout = layout;
+}
+
+void lower_keep_rows(Lower *l, const Value *v, Var *scratch, int64_t height) {
+  Shape s = v->shape;
+  s.d[0] = dim_of(1);
+  s.d[2] = dim_of(height);
+  lower_see_as(l, v, &s, v->layout);
+  l->seen[l->nseen - 1].rows = scratch;
 }
 
 static Seen seen_as(const Lower *l, const Value *v) {
   for (int i = 0; i < l->nseen; i++)
-    if (l->seen[i].v == v) return (Seen){l->seen[i].shape, l->seen[i].layout};
-  return (Seen){v->shape, v->layout};
+    if (l->seen[i].v == v) return (Seen){l->seen[i].shape, l->seen[i].layout, l->seen[i].rows};
+  return (Seen){v->shape, v->layout, NULL};
 }
 
 Shape lower_shape(const Lower *l, const Value *v, Layout *layout) {
@@ -344,9 +353,11 @@ void lower_store(Lower *l, Value *v, const At *at, Expr *e) {
   Build *b = &l->b;
   Seen s = seen_as(l, v);
   check_lanes(l, &s, at);
+  At place = *at;
+  if (s.rows) place.c[2] = x_remi(b, at->c[2], s.shape.d[2].n);
   int64_t step;
-  Expr *i = index_in(l, &s, at, &step);
-  Var *y = lower_out(l, v);
+  Expr *i = index_in(l, &s, &place, &step);
+  Var *y = s.rows ? s.rows : lower_out(l, v);
   if (at->lanes == 1) {
     s_store(b, y, i, e);
     return;

@@ -34,7 +34,7 @@ struct Lower {
   bool *done;              /* by node id: its results are made by another node's kernel; see lower_done */
   int ndone;
   VEC(const Node *) others;     /* that the open kernel makes the results of */
-  struct { const Value *v; Shape shape; Layout layout; } *seen;   /* of the open kernel: lower_see_as */
+  struct { const Value *v; Shape shape; Layout layout; Var *rows; } *seen;   /* of the open kernel: lower_see_as, lower_keep_rows */
   int nseen, cap_seen;
 };
 
@@ -71,6 +71,9 @@ void lower_done(Lower *l, const Node *n);
 /* Until the kernel is closed, places of v are given in this shape and layout: the same elements in the same memory order, such as a flat
  * view, or dims joined where no operand of the kernel tells them apart. Holds for all functions below. */
 void lower_see_as(Lower *l, const Value *v, const Shape *shape, Layout layout);
+/* Until the kernel is closed, what is stored to image v goes to scratch, which has the last `height` rows of one image: row y in place
+ * y % height. */
+void lower_keep_rows(Lower *l, const Value *v, Var *scratch, int64_t height);
 Shape lower_shape(const Lower *l, const Value *v, Layout *layout);   /* in which places of v are given now; layout may be NULL */
 /* Element offset of at->c in v's layout, and the step between lanes along vdim (1: contiguous; 0: v has extent 1 there, broadcast). */
 Expr *lower_index(Lower *l, const Value *v, const At *at, int64_t *lane_step);

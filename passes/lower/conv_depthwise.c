@@ -213,7 +213,7 @@ bool conv_depthwise(Lower *l, const Node *n) {
   Expr *r = lower_range(l, "r", s->n * blocks * strips);
   e.x = rows_of(l, s->x);
   open_node(&e);
-  conv_allow_in_place(l, n, s);
+  conv_allow_in_place(l, n, s, NULL);
   Expr *plane = strips == 1 ? r : s_let(b, "plane", x_divi(b, r, strips));
   e.img = s->n == 1 ? x_idx(b, 0) : s_let(b, "img", x_divi(b, plane, blocks));
   e.cb = s->n == 1 ? plane : s_let(b, "cb", x_remi(b, plane, blocks));

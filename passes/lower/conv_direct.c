@@ -66,8 +66,7 @@ static const char *describe(const DirectEmit *e, const ConvShape *s, const char 
 
 /* ---- kernels ---- */
 
-/* Constants, place and layout of node e->n's result, whose shape was `given`. */
-static void open_result(DirectEmit *e, const ConvShape *given) {
+void direct_open_result(DirectEmit *e, const ConvShape *given, const Value *kept) {
   Lower *l = e->l;
   const Node *n = e->n;
   const DirectPlan *p = &e->p;
@@ -76,7 +75,7 @@ static void open_result(DirectEmit *e, const ConvShape *given) {
     direct_see_flat(l, given->y);
     for (int i = n->ncore; i < n->nin; i++) direct_see_flat(l, n->in[i]);
   }
-  if (direct_whole_image(given)) conv_allow_in_place(l, n, given);
+  if (direct_whole_image(given)) conv_allow_in_place(l, n, given, kept);
   e->turn_cols = p->flat ? p->strip : p->s.ow;
   int64_t slots = p->tile.vecs * p->tile.rows * e->turn_cols;
   if (direct_whole_image(given) && turn_pays(l, n) && slots * l->t->lanes * 4 <= MINI(TURN_MOST, lower_scratch_limit(l))) e->turn = turn_open(l, n, slots);
@@ -119,7 +118,7 @@ void conv_direct_emit(Lower *l, const Node *n, const ConvShape *shape, int sourc
   e.b = lower_open(l, n, "%s", describe(&e, shape, what));
   Expr *r = lower_range(l, "r", e.p.groups * shape->n * e.p.strips);
   e.x = lower_in(l, shape->x);
-  open_result(&e, shape);
+  direct_open_result(&e, shape, NULL);
   Expr *group = open_strip(&e, r);
   open_sources(&e);
   direct_panels(&e, group);
@@ -164,7 +163,7 @@ static bool emit_joined(Lower *l, const Node *const *node, const ConvShape *s, i
     m.p.s = s[i];
     if (m.p.flat) direct_flatten(&m.p.s);
     direct_set_panels(l, &m.p);
-    open_result(&m, &s[i]);
+    direct_open_result(&m, &s[i], NULL);
     direct_panels(&m, group);
   }
   for (int i = 1; i < count; i++) lower_done(l, node[i]);

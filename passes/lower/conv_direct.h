@@ -47,7 +47,6 @@ Var *direct_pack(Lower *l, const DirectPlan *plan, int64_t first, int64_t panels
 
 /* Results that another operator reads while they are in cache. */
 typedef struct DirectStream {
-  Rows ring;                /* theirs */
   Expr *from, *to;          /* rows of this convolution to be made now */
   RowReader *reader;
   Expr *first, *end;        /* rows that the reader then makes of them */
@@ -69,9 +68,12 @@ typedef struct DirectEmit {
   int nmore;
   bool further;             /* is one of them; then w are its weights for the open panel */
   Var *w;
-  const DirectStream *stream;   /* NULL: results are stored to out[0] */
+  const DirectStream *stream;   /* or NULL */
 } DirectEmit;
 
+/* Constants, place and layout of node e->n's result, whose shape was `given`, in the open kernel. Its memory may be that of an operand of the
+ * body, but not of `kept`. */
+void direct_open_result(DirectEmit *e, const ConvShape *given, const Value *kept);
 /* The first `rows` of the strip's input rows to e->src, with zeros where the window leaves the image. */
 void direct_copy(DirectEmit *e, Expr *rows);
 /* All panels of `group`: the open strip's results, or those that e->stream wants. */

@@ -184,7 +184,7 @@ static void emit_tile(DirectEmit *e, const TileAt *t) {
     emit_reduction(&e->more[i], &u, acc);
   }
   for (int j = 0; j < t->vecs; j++) {
-    Expr *k = x_addi(b, t->k, (int64_t)j * lanes), *vec = e->stream ? x_addi(b, t->vec, j) : NULL;
+    Expr *k = x_addi(b, t->k, (int64_t)j * lanes);
     int64_t k0;
     Expr *count = x_is_int(k, &k0) && k0 + lanes > s->k ? x_idx(b, s->k - k0) : NULL;
     for (int i = 0; i < t->rows * t->cols; i++) {
@@ -192,8 +192,7 @@ static void emit_tile(DirectEmit *e, const TileAt *t) {
       Expr *x = x_addi(b, x_muli(b, x_addi(b, t->x, i % t->cols), s->ysx), s->x0);
       At at = {.rank = 4, .c = {e->img, k, y, x}, .lanes = lanes, .vdim = 1, .count = count};
       Expr *sum = conv_result(e->l, &e->affine, x_var(b, acc[i][j]), k);
-      if (e->stream) s_store(b, e->stream->ring.v, rows_at(b, &e->stream->ring, NULL, vec, y, x), lower_body(e->l, e->n, sum, &at));
-      else if (e->turn.t) turn_put(&e->turn, turn_slot(e, j, i / t->cols, at.c[3]), sum, &at);
+      if (e->turn.t) turn_put(&e->turn, turn_slot(e, j, i / t->cols, at.c[3]), sum, &at);
       else lower_finish(e->l, e->n, sum, &at);
     }
   }

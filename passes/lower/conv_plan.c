@@ -135,10 +135,10 @@ static bool own_operand(const Node *n, const Value *v) {
   return false;
 }
 
-void conv_allow_in_place(Lower *l, const Node *n, const ConvShape *s) {
+void conv_allow_in_place(Lower *l, const Node *n, const ConvShape *s, const Value *kept) {
   for (int i = n->ncore; i < n->nin; i++) {
     const Value *v = n->in[i];
-    if (!v || own_operand(n, v) || value_is_const(v) || v->dt != s->y->dt || !shape_equal(&v->shape, &s->y->shape)) continue;
+    if (!v || v == kept || own_operand(n, v) || value_is_const(v) || v->dt != s->y->dt || !shape_equal(&v->shape, &s->y->shape)) continue;
     if (v->layout.kind != s->y->layout.kind || v->layout.block != s->y->layout.block) continue;
     bool shifted = false;
     for (int k = 0; k < n->nbody; k++)

@@ -50,8 +50,8 @@ Expr *conv_start(Lower *l, const ConvAffine *a, Expr *k);
 Expr *conv_result(Lower *l, const ConvAffine *a, Expr *sum, Expr *k);
 /* The scale to multiply into packed weights, from channel `first`; NULL if there is none or it comes late. */
 const float *conv_pack_scale(const ConvShape *s, int64_t first);
-/* Marks residual operands of the body whose memory the result may take over. */
-void conv_allow_in_place(Lower *l, const Node *n, const ConvShape *s);
+/* Marks residual operands of the body whose memory the result may take over; not `kept`. */
+void conv_allow_in_place(Lower *l, const Node *n, const ConvShape *s, const Value *kept);
 
 /* How a kernel's range is cut: every strip of output pixels with every group of panels of output channels. */
 typedef struct ConvSplit { int64_t strip, strips, group_panels, groups; } ConvSplit;

@@ -400,7 +400,7 @@ static void emit_panels(Emit *e) {
 /* Constants, place and layout of node e->n's result. */
 static void open_result(Emit *e) {
   e->affine = conv_affine(e->l, &e->s);
-  conv_allow_in_place(e->l, e->n, &e->s);
+  conv_allow_in_place(e->l, e->n, &e->s, NULL);
   if (turn_pays(e->l, e->n)) e->turn = turn_open(e->l, e->n, e->p.f.m * e->p.strip * e->p.f.m);
 }
 

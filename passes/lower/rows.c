@@ -15,6 +15,7 @@ int64_t rows_ring_bytes(const Value *x, int64_t height, int lanes) {
 Rows rows_ring(Lower *l, const Value *x, int64_t height) {
   int lanes = l->t->lanes;
   Var *v = lower_scratch(l, "rows", DT_F32, rows_ring_bytes(x, height, lanes));
+  lower_keep_rows(l, x, v, height);
   return (Rows){.v = v, .blocks = div_up(x->shape.d[1].n, lanes), .height = height, .width = x->shape.d[3].n, .lanes = lanes, .ring = true};
 }
 

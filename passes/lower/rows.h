@@ -19,7 +19,7 @@ typedef struct Rows {
 
 /* The image x, a BLOCKED f32 tensor, as a parameter of the open kernel. */
 Rows rows_of(Lower *l, const Value *x);
-/* Per-thread scratch of the open kernel for the last `height` rows of an image like x. */
+/* Per-thread scratch of the open kernel, where the last `height` rows of x that it makes are kept; x is not stored. */
 Rows rows_ring(Lower *l, const Value *x, int64_t height);
 int64_t rows_ring_bytes(const Value *x, int64_t height, int lanes);
 /* Element offset of pixel (y, x) of image img, channel block cb. */

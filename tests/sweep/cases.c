@@ -102,6 +102,10 @@ static void specialise(Rng *r, Case *c, int lanes) {
     c->k = MAXI(1, MINI(c->k, c->c / 3));
     c->second = c->residual = c->upsampled = false;
     break;
+  case STREAMED:
+    if (one_in(r, 2)) c->kh = c->kw = c->sh = c->sw = c->dh = c->dw = 1, c->pad[0] = c->pad[1] = c->pad[2] = c->pad[3] = 0;
+    c->h = pick(r, 6, 40), c->w = pick(r, 24, 48), c->second = false;
+    break;
   case KIND_COUNT: break;
   }
 }
@@ -123,7 +127,7 @@ Case case_make(Rng *r, Kind kind, int lanes) {
 const char *case_text(const Case *c) {
   static const char *const kinds[] = {"direct", "pointwise", "winograd", "depthwise", "groups", "winograd groups", "transposed", "product", "dot", "gated",
                                       "neighbours", "maximum", "average", "sum",
-                                      "joined"};
+                                      "joined", "streamed"};
   static char s[400];
   snprintf(s, sizeof s, "%s n%d c%d %dx%d k%d %dx%d s%dx%d d%dx%d pads %d,%d,%d,%d out %d,%d groups %d%s%s%s%s%s%s%s%s%s%s%s%s act %d move %d", kinds[c->kind],
            (int)c->n, (int)c->c, (int)c->h, (int)c->w, (int)c->k, (int)c->kh, (int)c->kw, (int)c->sh, (int)c->sw, (int)c->dh, (int)c->dw, (int)c->pad[0],
@@ -294,10 +298,24 @@ static Value *joined(Graph *g, Rng *r, const Case *c, Value *x) {
   return make(g, OP_Concat, &(AxisAttr){.axis = 1}, part, 3);
 }
 
+/* A pool or depthwise convolution reads the convolution's result, and perhaps a 1x1 convolution that one's. */
+static Value *streamed(Graph *g, Rng *r, const Case *c, Value *x) {
+  static const Kind windows[] = {MAXIMUM, AVERAGE, DEPTHWISE};
+  Case w = *c;
+  Value *y = activated(g, c, convolution(g, r, c, x));
+  w.kind = windows[rng_below(r, 3)];
+  w.c = w.k, w.kh = MINI(pick(r, 2, 3), y->shape.d[2].n), w.kw = MINI(pick(r, 2, 3), y->shape.d[3].n), w.sh = w.sw = pick(r, 1, 2), w.dh = w.dw = 1, w.bias = one_in(r, 2), w.ceil_mode = false;
+  w.group = w.kind == DEPTHWISE ? w.k : 1;
+  for (int i = 0; i < 4; i++) w.pad[i] = pick(r, 0, MINI(1, (i % 2 ? w.kw : w.kh) - 1));
+  y = w.kind == DEPTHWISE ? convolution(g, r, &w, y) : pool(g, &w, y);
+  return one_in(r, 2) ? pointwise(g, r, activated(g, c, y), pick(r, 1, 40)) : y;
+}
+
 static Value *tested(Graph *g, Rng *r, const Case *c, Value *x) {
   if (c->kind == MAXIMUM || c->kind == AVERAGE) return pool(g, c, x);
   if (c->kind == SUM) return sum(g, r, c, x);
   if (c->kind == JOINED) return joined(g, r, c, x);
+  if (c->kind == STREAMED) return streamed(g, r, c, x);
   return c->kind == NEIGHBOURS ? make(g, OP_Lrn, &(LrnAttr){.size = c->kh, .alpha = 0.5, .beta = 0.75, .bias = 1}, &x, 1) : convolution(g, r, c, x);
 }
 

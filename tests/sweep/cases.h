@@ -7,7 +7,8 @@
 #include "runtime/runtime.h"
 
 typedef enum { DIRECT, POINTWISE, WINOGRAD, DEPTHWISE, GROUPS, WINOGRAD_GROUPS, TRANSPOSED, PRODUCT, DOT, GATED, NEIGHBOURS, MAXIMUM, AVERAGE,
-  SUM /* of 1x1 convolutions */, JOINED /* convolutions of one tensor */, KIND_COUNT } Kind;
+  SUM /* of 1x1 convolutions */, JOINED /* convolutions of one tensor */,
+  STREAMED /* a convolution, a window over its result, perhaps a 1x1 convolution of that */, KIND_COUNT } Kind;
 
 typedef enum { ACT_NONE, ACT_RELU, ACT_SWISH, ACT_LEAKY, ACT_CLIP, ACT_HARD, ACT_COUNT } Act;
 

@@ -12,7 +12,7 @@
 
 #include "compiled.h"
 
-enum { MOST = 1 << 19, CASES = 300 };
+enum { MOST = 1 << 19, CASES = 450 };
 
 typedef enum { MAXIMUM, AVERAGE, DEPTHWISE, READERS } Reader;
 
@@ -23,6 +23,8 @@ typedef struct Case {
   Window conv, window;
   Reader reader;
   bool plain, residual, bias, mean, inside, include_pad;   /* plain: the input is; inside: the result is read blocked */
+  int64_t last;            /* channels of a 1x1 convolution of the window's result; 0: there is none */
+  bool again;              /* to which the input is added */
   int body, body2;
   TestCompile o;
 } Case;
@@ -30,9 +32,9 @@ typedef struct Case {
 static const char *describe(const Case *c) {
   static char s[500];
   static const char *readers[] = {"maximum", "average", "depthwise"};
-  int at = snprintf(s, sizeof s, "n%d c%d %dx%d k%d %s%s%s%s%s%s body %d %d lanes %d vregs %d threads %d l2 %d", (int)c->n, (int)c->c, (int)c->h, (int)c->w,
+  int at = snprintf(s, sizeof s, "n%d c%d %dx%d k%d %s%s%s%s%s%s last %d%s body %d %d lanes %d vregs %d threads %d l2 %d", (int)c->n, (int)c->c, (int)c->h, (int)c->w,
                     (int)c->k, readers[c->reader], c->plain ? " plain" : "", c->residual ? " residual" : "", c->bias ? " bias" : "", c->mean ? " mean" : "",
-                    c->inside ? " inside" : "", c->body, c->body2, c->o.lanes, c->o.vregs, c->o.threads, (int)c->o.l2);
+                    c->inside ? " inside" : "", (int)c->last, c->again ? " again" : "", c->body, c->body2, c->o.lanes, c->o.vregs, c->o.threads, (int)c->o.l2);
   for (int i = 0; i < 2; i++) {
     const Window *v = i ? &c->window : &c->conv;
     at += snprintf(s + at, sizeof s - (size_t)at, " [%dx%d/%dx%d dil %dx%d pads %d,%d,%d,%d]", (int)v->kh, (int)v->kw, (int)v->sh, (int)v->sw, (int)v->dh,
@@ -84,6 +86,11 @@ static Graph *build(Arena *a, Diag *d, const void *of, uint64_t seed) {
   y = c->reader == DEPTHWISE ? conv(g, &r, &c->window, y, c->k, c->k, c->bias) : pool(g, c, y);
   if (!y) return NULL;
   y = body(g, &r, y, c->body2);
+  if (c->last) y = test_one_by_one(g, &r, y, c->last);
+  if (c->again) {
+    y = graph_make(g, NULL, OP_Add, NULL, (Value *[]){y, x}, 2)->out[0];
+    y = body(g, &r, y, 1);
+  }
   ReduceAttr mean = {.axes = ints_copy(a, (int64_t[]){2, 3}, 2), .keepdims = true};
   if (c->mean) graph_add_output(g, graph_make(g, NULL, OP_ReduceMean, &mean, &y, 1)->out[0]);
   graph_add_output(g, c->inside ? test_one_by_one(g, &r, y, 7) : y);
@@ -98,7 +105,7 @@ static Window random_window(Rng *r, int64_t kernel, int64_t stride, bool dilated
 }
 
 static Case random_case(Rng *r) {
-  static const int lanes[] = {4, 8, 16}, vregs[] = {16, 32}, l2[] = {16 << 10, 64 << 10, 1 << 20};
+  static const int lanes[] = {4, 8, 16}, vregs[] = {16, 32}, l2[] = {64 << 10, 256 << 10, 1 << 20};
   Case c = {.n = test_pick(r, 1, 2), .c = test_pick(r, 1, rng_below(r, 3) ? 8 : 40), .h = test_pick(r, 6, 40), .w = test_pick(r, 17, 44),
             .k = test_pick(r, 2, rng_below(r, 3) ? 40 : 130), .reader = (Reader)rng_below(r, READERS), .plain = rng_below(r, 3) == 0,
             .residual = rng_below(r, 4) == 0, .bias = rng_below(r, 2), .mean = rng_below(r, 3) == 0, .inside = rng_below(r, 2), .include_pad = rng_below(r, 2),
@@ -107,6 +114,13 @@ static Case random_case(Rng *r) {
   c.conv = rng_below(r, 2) ? random_window(r, 5, 2, true) : (Window){1, 1, 1, 1, 1, 1, {0}};
   c.window = random_window(r, 4, 3, c.reader == DEPTHWISE);
   if (rng_below(r, 3) == 0) c.window = (Window){3, 3, 2, 2, 1, 1, {1, 1, 1, 1}};
+  if (rng_below(r, 3)) c.last = test_pick(r, 1, 50);
+  if (rng_below(r, 6) == 0) {   /* a block with a shortcut */
+    c.window = (Window){3, 3, 1, 1, 1, 1, {1, 1, 1, 1}};
+    c.conv = (Window){1, 1, 1, 1, 1, 1, {0}};
+    c.last = c.c;
+    c.again = true;
+  }
   return c;
 }
 
@@ -128,7 +142,7 @@ static void test_sweep(void **state) {
   spinec_tensor t = {.dtype = SPINEC_F32, .rank = 1, .dims = {MOST}, .data = x};
   random_fill(&t, 1);
   Rng r = rng_new(23);
-  int64_t streams[READERS] = {0}, with_mean = 0;
+  int64_t streams[READERS] = {0}, with_mean = 0, three = 0, shortcuts = 0;
   for (int i = 0; i < CASES; i++) {
     Case c = random_case(&r);
     if (!possible(&c)) continue;
@@ -142,16 +156,20 @@ static void test_sweep(void **state) {
     assert_int_equal(n, test_run(build, &c, (uint64_t)i, o1, x, again, MOST, "", NULL, about));
     assert_int_equal(none, 0);
     streams[c.reader] += calls;
-    with_mean += calls && c.mean && c.reader == DEPTHWISE;
+    with_mean += calls && c.mean && !c.last && c.reader == DEPTHWISE;
+    int64_t longer = 0;
+    test_run(build, &c, (uint64_t)i, o, x, got, MOST, " + conv1x1", &longer, about);
+    three += longer;
+    shortcuts += longer && c.again;
     double error = test_error(plain, got, n);
     if (!(error <= 2e-5)) fail_msg("%s: error %g", about, error);
     /* A mean may be added up in another order. */
-    int64_t means = c.mean ? c.n * c.k : 0;
+    int64_t means = c.mean ? c.n * (c.last ? c.last : c.k) : 0;
     if (memcmp(apart + means, got + means, (size_t)(n - means) * 4)) fail_msg("%s: not what two kernels compute", about);
     if (memcmp(again + means, got + means, (size_t)(n - means) * 4)) fail_msg("%s: not what one thread computes", about);
   }
   for (int i = 0; i < READERS; i++) assert_true(streams[i] > 30);
-  assert_true(with_mean > 8);
+  assert_true(with_mean > 4 && three > 100 && shortcuts > 12);
 }
 
 int main(void) {
