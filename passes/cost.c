@@ -10,10 +10,14 @@
 static int64_t plus(int64_t a, int64_t b) { return a > INT64_MAX - b ? INT64_MAX : a + b; }
 static int64_t times(int64_t a, int64_t b) { return b && a > INT64_MAX / b ? INT64_MAX : a * b; }
 
-static int64_t product(Ints v) {
-  int64_t n = 1;
-  for (int i = 0; i < v.n; i++) n = times(n, v.v[i]);
-  return n;
+/* Of a pool whose windows are folded along one axis after the other. */
+static int64_t pool_flops(const Node *n) {
+  Ints kernel = ((const PoolAttr *)n->attr)->kernel;
+  const Shape *x = &n->in[0]->shape, *y = &n->out[0]->shape;
+  int64_t sum = 0;
+  for (int i = 0; i < kernel.n; i++)
+    sum = plus(sum, times(kernel.v[i], times(shape_count_to(y, i + 3), shape_count_from(x, i + 3))));
+  return sum;
 }
 
 /* Arithmetic other than multiply-adds: an elementwise step, a comparison of a pool, a sum of a reduction count one per element. */
@@ -21,7 +25,7 @@ static int64_t other_flops(const Node *n) {
   int64_t out = n->nout ? value_count(n->out[0]) : 0, own = 0;
   const OpInfo *info = op_info(n->op);
   if (info->flags & OPF_EW) own = out;
-  else if (info->attr == &attr_desc_Pool) own = times(out, product(((const PoolAttr *)n->attr)->kernel));
+  else if (info->attr == &attr_desc_Pool) own = pool_flops(n);
   else if (info->attr == &attr_desc_Reduce || info->attr == &attr_desc_Arg) own = value_count(n->in[0]);
   return plus(own, times(out, n->nbody));
 }

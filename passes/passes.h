@@ -71,6 +71,7 @@ bool pass_pool_order(Graph *g, Ctx *c);  /* pools in front of activations and 1x
 bool pass_merge_sum(Graph *g, Ctx *c);   /* added 1x1 convolutions become one sum */
 bool pass_shuffle(Graph *g, Ctx *c);     /* Reshape, Transpose, Reshape that permute channels become one Gather */
 bool pass_layout(Graph *g, Ctx *c);      /* blocked channels where convolutions want them */
+bool pass_pool_chain(Graph *g, Ctx *c);  /* maximum pools in a row become one of a larger window */
 bool pass_gate(Graph *g, Ctx *c);        /* factors per channel into the 1x1 convolutions that read the product */
 bool pass_epilogue(Graph *g, Ctx *c);    /* elementwise consumers into node bodies; chains of elementwise into Map */
 bool pass_horizontal(Graph *g, Ctx *c);  /* convolutions of one tensor in one kernel */
@@ -85,6 +86,9 @@ bool conv_groups_dense(const Node *n, int lanes);
 /* conv_winograd_plan.c: Winograd's method may compute n; `winograd` is the tile asked for (-1: any, 0: none). Where there is no fma, weights are
  * kept small (lower.c), and unless it is asked for it is not used. */
 bool conv_for_winograd(const Node *n, const Target *t, int winograd);
+
+/* pool_plan.c: estimated cycles of this pool; 0: vectors of channels cannot compute it, or not so (it is lowered plainly). */
+double pool_cycles(const Target *t, Op op, const PoolAttr *a, const Value *x, const Value *y);
 
 /* ---- memory/ ---- */
 bool pass_order(Program *p, Ctx *c);     /* calls in an order in which little is alive at a time */

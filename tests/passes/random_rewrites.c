@@ -31,6 +31,7 @@ typedef struct Net {
 
 static const char *lists[LISTS_MAX];
 static int fired[LISTS_MAX], nlists;
+static int64_t chains;     /* pools that pool_chain merged; alone it finds none, since it looks at layouts */
 
 /* ---- making a network ---- */
 
@@ -119,6 +120,26 @@ static int pool(Net *m, int x) {
   m->t[x].used = true;
   return define(m, t.c, h, w, "%s(%%t%d) {kernel=[%d,%d], strides=[%d,%d], pads=[%d,%d,%d,%d], dilations=[1,1], count_include_pad=%s}",
                 max ? "MaxPool" : "AveragePool", x, k[0], k[0], k[1], k[1], k[2], k[2], k[2], k[2], count ? "true" : "false");
+}
+
+/* Maxima in a row, with pads and ends of all kinds, behind a convolution, whose result is in blocks of channels. */
+static void maxima(Net *m) {
+  int x = conv(m, pick(m), 2 + (int)draw(m, 20), 1, 1, false);
+  for (int i = 2 + (int)draw(m, 2); i > 0; i--) {
+    Tensor t = m->t[x];
+    int k[2], s[2], p[4], size[2] = {t.h, t.w}, out[2];
+    bool ceil = draw(m, 4) == 0;
+    for (int d = 0; d < 2; d++) {
+      k[d] = 1 + (int)draw(m, 4), s[d] = 1 + (int)draw(m, 2);
+      p[d] = (int)draw(m, (uint32_t)k[d]), p[d + 2] = (int)draw(m, (uint32_t)k[d]);
+      out[d] = (int)window_extent(size[d], k[d], s[d], p[d], p[d + 2], 1, ceil);
+    }
+    if (out[0] < 1 || out[1] < 1) return;
+    m->t[x].used = true;
+    x = define(m, t.c, out[0], out[1], "MaxPool(%%t%d) {kernel=[%d,%d], strides=[%d,%d], pads=[%d,%d,%d,%d], dilations=[1,1], ceil_mode=%s}", x, k[0], k[1],
+               s[0], s[1], p[0], p[1], p[2], p[3], ceil ? "true" : "false");
+  }
+  conv(m, x, 1 + (int)draw(m, 12), 1, 1, false);
 }
 
 static int per_channel(Net *m, int x) {
@@ -257,7 +278,7 @@ static void upsample(Net *m) {
 static void step(Net *m) {
   int x = pick(m);
   const Tensor t = m->t[x];
-  switch (draw(m, 20)) {
+  switch (draw(m, 21)) {
   case 0: conv(m, x, 1 + (int)draw(m, 20), 1, 1, false); break;
   case 1: conv(m, x, 1 + (int)draw(m, 20), 3, 1 + (int)draw(m, 2), false); break;
   case 2: conv(m, x, 0, 3, 1, true); break;
@@ -277,6 +298,7 @@ static void step(Net *m) {
   case 17: weigh(m); break;
   case 18: flatten(m); break;
   case 19: towers(m); break;
+  case 20: maxima(m); break;
   }
 }
 
@@ -376,12 +398,14 @@ static char *printed(Run *r, const Graph *g) {
 
 static bool reorders_sums(const char *list) { return !strstr(list, "clean") && !strstr(list, "fold") && strcmp(list, "epilogue"); }
 
-/* How often commute took a concatenation apart, its only rewrite that is not exact to the bit. */
-static int64_t taken_apart(const Run *r) {
+static int64_t counted(const Run *r, const char *what) {
   for (int i = 0; i < r->c.stats.n; i++)
-    if (!strcmp(r->c.stats.at[i].what, "concatenations taken apart")) return r->c.stats.at[i].n;
+    if (!strcmp(r->c.stats.at[i].what, what)) return r->c.stats.at[i].n;
   return 0;
 }
+
+/* How often commute took a concatenation apart, its only rewrite that is not exact to the bit. */
+static int64_t taken_apart(const Run *r) { return counted(r, "concatenations taken apart"); }
 
 static bool check_list(Run *r, int i) {
   Graph *g = graph_clone(r->g, r->a, r->c.diag);
@@ -426,6 +450,7 @@ static bool check_net(Arena *a, Diag *d, uint32_t seed, const char *volatile *te
   ok = ok && run_graph(&r, r.g, r.want);
   for (int i = 0; i < nlists && ok; i++) ok = check_list(&r, i);
   static const char *const targets[] = {"generic", "x86-64-v3", "x86-64-v4"};
+  chains += counted(&r, "maximum pools merged into the next");
   if (ok && !r.special) ok = check_pipeline(&r, targets[seed % 3], seed % 2 ? -1 : 0);
   return ok;
 }
@@ -459,16 +484,18 @@ static bool must_fire(const char *pass) {
 int main(int argc, char **argv) {
   const char *more = getenv("SPINEC_RANDOM_GRAPHS");
   int first = argc > 1 ? atoi(argv[1]) : 1, count = argc > 2 ? atoi(argv[2]) : more ? atoi(more) : 400, failed = 0;
-  for (const char *name; nlists < LISTS_MAX - 3 && (name = passes_graph_name(nlists)); nlists++) lists[nlists] = name;
-  int single = nlists;
+  for (const char *name; nlists < LISTS_MAX - 4 && (name = passes_graph_name(nlists)); nlists++) lists[nlists] = name;
   lists[nlists++] = "commute,pool_order";
   lists[nlists++] = "layout,epilogue";
+  lists[nlists++] = "layout,pool_chain";
   lists[nlists++] = "commute,clean,layout,gate,epilogue";
   for (int i = 0; i < count; i++) failed += !check_seed((uint32_t)(first + i));
   for (int i = 0; i < nlists; i++) {
     printf("%6d  %s\n", fired[i], lists[i]);
-    if (count >= 100 && i < single && !fired[i] && must_fire(lists[i])) fprintf(stderr, "%s never changed anything\n", lists[i]), failed++;
+    if (count >= 100 && !fired[i] && must_fire(lists[i])) fprintf(stderr, "%s never changed anything\n", lists[i]), failed++;
   }
+  if (count >= 100 && !chains) fprintf(stderr, "pool_chain never changed anything\n"), failed++;
+  printf("%6lld  pools merged by pool_chain\n", (long long)chains);
   printf("%d of %d networks failed\n", failed, count);
   return failed > 0;
 }

@@ -87,6 +87,9 @@ static void specialise(Rng *r, Case *c, int lanes) {
   case MAXIMUM:
   case AVERAGE:
     if (!one_in(r, 4)) c->dh = c->dw = 1;
+    if (one_in(r, 3)) c->kh = pick(r, 1, 19);
+    if (one_in(r, 3)) c->kw = pick(r, 1, 19);
+    if (one_in(r, 2)) c->pad[0] = c->pad[2] = c->kh / 2, c->pad[1] = c->pad[3] = c->kw / 2;
     for (int i = 0; i < 4; i++) c->pad[i] = MINI(c->pad[i], i % 2 ? (c->kw - 1) * c->dw : (c->kh - 1) * c->dh);
     c->k = c->c;
     c->ceil_mode = one_in(r, 3), c->include_pad = one_in(r, 2);

@@ -136,10 +136,11 @@ static bool random_case(Case *c) {
   c->block_out = pick(0, 2) ? c->block : blocks[pick(0, 4)];
   if (c->kind == MAX) c->indices = pick(0, 1), c->column = pick(0, 1), c->special = pick(0, 1);
   for (int i = 0; i < c->rank; i++) {
-    c->in[i] = pick(1, c->rank == 3 ? 7 : 17);
-    c->kernel[i] = pick(1, 4);
+    bool wide = c->rank == 2 && !pick(0, 3);
+    c->in[i] = pick(1, wide ? 40 : c->rank == 3 ? 7 : 17);
+    c->kernel[i] = pick(1, wide ? 17 : 4);
     c->stride[i] = pick(1, 3);
-    c->dil[i] = pick(1, 2);
+    c->dil[i] = wide ? 1 : pick(1, 2);
     int reach = c->dil[i] * (c->kernel[i] - 1), span = reach + 1;
     c->pad[i] = pick(0, reach);
     c->pad_end[i] = pick(0, reach);
