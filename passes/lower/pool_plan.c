@@ -112,7 +112,10 @@ static bool plan_rows(const Target *t, const PoolShape *s, int most, int64_t byt
   return best->rows > 0;
 }
 
+/* Sums are made one row at a time: in the same order whether rows are read from an image or as a convolution makes them, which may depend on
+ * the number of threads. */
 bool pool_plan(const Target *t, const PoolShape *s, int rows, int64_t scratch, PoolPlan *p) {
+  if (s->fold == FOLD_SUM) rows = 1;
   PoolPlan tiles, other;
   bool have = plan_tiles(t, s, &tiles);
   bool by_rows = plan_rows(t, s, rows, MINI(scratch, t->l1 / 4), &other) || plan_rows(t, s, rows, MINI(scratch, SCRATCH_MOST), &other);

@@ -92,7 +92,7 @@ static void specialise(Rng *r, Case *c, int lanes) {
     if (one_in(r, 2)) c->pad[0] = c->pad[2] = c->kh / 2, c->pad[1] = c->pad[3] = c->kw / 2;
     for (int i = 0; i < 4; i++) c->pad[i] = MINI(c->pad[i], i % 2 ? (c->kw - 1) * c->dw : (c->kh - 1) * c->dh);
     c->k = c->c;
-    c->ceil_mode = one_in(r, 3), c->include_pad = one_in(r, 2);
+    c->ceil_mode = one_in(r, 3), c->include_pad = one_in(r, 2), c->second = one_in(r, 3);
     break;
   case SUM:
     c->kh = c->kw = c->dh = c->dw = 1;
@@ -315,7 +315,13 @@ static Value *streamed(Graph *g, Rng *r, const Case *c, Value *x) {
 }
 
 static Value *tested(Graph *g, Rng *r, const Case *c, Value *x) {
-  if (c->kind == MAXIMUM || c->kind == AVERAGE) return pool(g, c, x);
+  if (c->kind == MAXIMUM || c->kind == AVERAGE) {
+    Value *y = pool(g, c, x);
+    const Dim *d = y ? y->shape.d : NULL;
+    bool again = y && c->kind == MAXIMUM && c->second;   /* a chain, where the result is large enough */
+    again = again && extent(d[2].n, c->pad[0] + c->pad[2], c->kh, c->sh, c->dh) > 0 && extent(d[3].n, c->pad[1] + c->pad[3], c->kw, c->sw, c->dw) > 0;
+    return again ? pool(g, c, y) : y;
+  }
   if (c->kind == SUM) return sum(g, r, c, x);
   if (c->kind == JOINED) return joined(g, r, c, x);
   if (c->kind == STREAMED) return streamed(g, r, c, x);
