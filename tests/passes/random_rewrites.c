@@ -424,7 +424,7 @@ static bool check_list(Run *r, int i) {
   if (ok && strcmp(before, printed(r, g))) {
     void *got[VALUES_MAX];
     fired[i]++;
-    ok = (r->special && reorders_sums(lists[i])) || (run_graph(r, g, got) && same(r, got, lists[i], exact ? 0 : tolerance(r, 1e-5)));
+    ok = (r->special && reorders_sums(lists[i])) || (run_graph(r, g, got) && same(r, got, lists[i], exact ? 0 : tolerance(r, 2e-5)));
   }
   return ok;
 }
