@@ -276,34 +276,40 @@ static Status too_large(const Driver *d, int64_t least) {
                     (long long)d->o->max_workspace_bytes, (long long)least);
 }
 
-/* Lowers again, with less scratch, until the workspace is within the limit or nothing helps any more: straight towards the limit, or in
- * `steps` that do not depend on it. False after an error. */
-static bool shrink(Driver *d, bool steps, int64_t *least) {
-  int64_t limit = d->o->max_workspace_bytes;
-  int lowering = (int)(strchr(pipeline, 'l') - pipeline);
-  bool stopped = false, ok = true;
+#define PATIENCE 5   /* programs in a row on the straight way that need no less than the ones before */
+
+/* Lowers again, with less scratch, until the workspace is within the limit or nothing helps any more: straight towards the limit, or, where
+ * step is not 0, by one part in `step` at a time. False after an error. */
+static bool shrink(Driver *d, int step, int64_t *least) {
+  int64_t limit = d->o->max_workspace_bytes, bytes = d->p->workspace_bytes, best = bytes;
+  int lowering = (int)(strchr(pipeline, 'l') - pipeline), idle = 0;
+  bool stopped = false;
   d->c->scratch_limit = NULL;
-  for (int64_t bytes; ok && (bytes = d->p->workspace_bytes) > limit && budget_tighten(d->c, d->g, d->p, steps ? bytes - bytes / 32 - 1 : limit);) {
+  while (bytes > limit && (step || idle < PATIENCE) && budget_tighten(d->c, d->g, d->p, step ? bytes - bytes / step - 1 : limit)) {
     d->p = NULL;
     d->have = COMPACT;
-    ok = run_pipeline(d, lowering, &stopped);
-    if (ok) *least = MINI(*least, d->p->workspace_bytes);
+    if (!run_pipeline(d, lowering, &stopped)) return false;
+    bytes = d->p->workspace_bytes;
+    idle = bytes < best ? 0 : idle + 1;
+    best = MINI(best, bytes);
   }
-  return ok;
+  *least = MINI(*least, best);
+  return true;
 }
 
-/* Makes the workspace small enough; false after reporting that it cannot be. What is reported as the least was found by steps that are
- * the same for every limit, so that it is found again where it is asked for. */
+/* Makes the workspace small enough; false after reporting that it cannot be. What is reported as the least was found in steps that are
+ * the same for every limit, so that it is found again where it is asked for. A schedule passed over in small steps may be met in large ones,
+ * and the other way round. */
 static bool fit_workspace(Driver *d) {
-  int64_t limit = d->o->max_workspace_bytes, least = INT64_MAX;
+  static const int steps[] = {0, 32, 8, 128, 2};
+  int64_t limit = d->o->max_workspace_bytes, least = d->p->workspace_bytes, unused = least;
   Program *first = d->p;
   unsigned have = d->have;
-  if (!shrink(d, false, &least)) return false;
-  if (d->p->workspace_bytes <= limit) return true;
-  d->p = first;
-  d->have = have;
-  least = first->workspace_bytes;
-  if (!shrink(d, true, &least)) return false;
+  for (int i = 0; i < COUNTOF(steps) && d->p->workspace_bytes > limit; i++) {
+    d->p = first;
+    d->have = have;
+    if (!shrink(d, steps[i], i ? &least : &unused)) return false;
+  }
   if (d->p->workspace_bytes <= limit) return true;
   too_large(d, least);
   return false;
