@@ -8,14 +8,15 @@
  * along each axis the elements that each result sees through the chain are compared with those in its merged window. Longer chains merge
  * from their start, one pool at a time.
  *
- * When it pays: where the fast schedule (passes/lower/pool.c) computes the merged pool, in no more cycles than the two, by its own estimate.
- * The images between are neither stored nor read back. The plain lowering would look at every element of a window, 225 of 15x15, where a
+ * When it pays: where the fast schedule (passes/lower/pool.c) computes the merged pool in no more cycles than the two, by its own estimate, and
+ * those for storing and loading the image between them, unless that fits the first-level cache. The plain lowering would look at every element of a window, 225 of 15x15, where a
  * chain of three looks at 27. One with another reader stays, as in spatial pyramids that concatenate all stages.
  */
 #include "../passes.h"
 
 #define PLACES_MOST (1 << 20)   /* pools with more results times places along an axis are left alone, and larger windows than */
 #define WINDOW_MOST 4096
+#define STORE_AND_LOAD 3.0      /* cycles a vector, beyond the nearest cache */
 
 /* Elements [from, to) of an axis. */
 typedef struct Reach { int64_t from, to; } Reach;
@@ -68,11 +69,12 @@ static bool max_pool(const Node *n) {
   return n && n->op == OP_MaxPool && n->in[0]->shape.rank == 4 && !n->out[1]->uses.n && !n->out[1]->is_output;
 }
 
-/* q reads the result of p as well through the window m, and not later. */
+/* p and then q take no less time than one pool with attributes m. */
 static bool pays(const Ctx *c, const Node *p, const Node *q, const PoolAttr *m) {
   double first = pool_cycles(c->target, OP_MaxPool, p->attr, p->in[0], p->out[0]), then = pool_cycles(c->target, OP_MaxPool, q->attr, q->in[0], q->out[0]);
   double both = pool_cycles(c->target, OP_MaxPool, m, p->in[0], q->out[0]);
-  return first > 0 && then > 0 && both > 0 && both <= first + then;
+  double between = (int64_t)value_bytes(p->out[0]) > c->target->l1 ? STORE_AND_LOAD * (double)value_count(p->out[0]) / c->target->lanes : 0;
+  return first > 0 && then > 0 && both > 0 && both <= first + then + between;
 }
 
 static bool merge(Graph *g, const Ctx *c, Node *q) {
