@@ -101,7 +101,6 @@ static void specialise(Rng *r, Case *c, int lanes) {
     break;
   case JOINED:
     if (one_in(r, 2)) c->kh = c->kw = c->sh = c->sw = c->dh = c->dw = 1, c->pad[0] = c->pad[1] = c->pad[2] = c->pad[3] = 0;
-    else if (one_in(r, 2)) c->kh = c->kw = 3, c->sh = c->sw = c->dh = c->dw = 1;
     c->k = MAXI(1, MINI(c->k, c->c / 3));
     c->second = c->residual = c->upsampled = false;
     break;

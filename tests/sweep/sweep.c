@@ -51,7 +51,7 @@ static const struct { const char *starts, *has, *lacks; } schedules[] = {
   {"conv", " strided", "conv1x1"}, {"conv", " in ", "winograd"}, {"conv3x3 ", "tile", "winograd"}, {"conv_transposed", "tile", NULL},
   {"depthwise", "tile", " strided"}, {"depthwise", " strided", NULL}, {"depthwise", " multiplied", NULL}, {"matmul tile", "", NULL}, {"matmul dot", "", NULL}, {"lrn", "", NULL}, {"maximum", "", NULL}, {"average", "", NULL},
   {"Concat", " channels of ", NULL}, {"Slice", " channels of ", NULL}, {"Gather", " channels of ", NULL}, {"Reorder", "blocked", NULL},
-  {"conv1x1 sum", "tile", NULL}, {"conv", " joined ", "winograd"}, {"conv3x3 winograd", " joined ", NULL}, {"conv", " + maximum", NULL}, {"conv", " + average", NULL}, {"conv", " + depthwise", NULL},
+  {"conv1x1 sum", "tile", NULL}, {"conv", " joined ", NULL}, {"conv", " + maximum", NULL}, {"conv", " + average", NULL}, {"conv", " + depthwise", NULL},
   {"conv", " + conv1x1", NULL}, {"conv rows", "", NULL}, {"conv_transpose,", "", NULL},
 };
 static int reached[COUNTOF(schedules)];
