@@ -15,6 +15,8 @@
 #include "cgen.h"
 #include "runtime/runtime.h"
 
+#include "../golden.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,18 +76,6 @@ static bool cpu_has(const char *level) {
 
 static char *path(const Test *t, const char *name) { return arena_printf(t->a, "%s/%s", t->dir, name); }
 
-static char *read_all(Arena *a, const char *name, size_t *size) {
-  FILE *f = fopen(name, "rb");
-  if (!f) return NULL;
-  Text t = {.a = a};
-  char buf[65536];
-  size_t n;
-  while ((n = fread(buf, 1, sizeof buf, f)) > 0) text_addn(&t, buf, n);
-  fclose(f);
-  if (size) *size = t.n;
-  return t.s ? t.s : arena_strdup(a, "");
-}
-
 /* In the test's folder; output to the log. The exit status, or -1. */
 static int command(const Test *t, const char *line) {
   int s = system(arena_printf(t->a, "cd '%s' && { %s; } > log 2>&1", t->dir, line));
@@ -94,7 +84,7 @@ static int command(const Test *t, const char *line) {
 
 static bool failed(Test *t, const char *build, const char *what) {
   size_t n = 0;
-  char *log = read_all(t->a, path(t, "log"), &n);
+  char *log = golden_read(t->a, path(t, "log"), &n);
   fprintf(stderr, "FAILED %s %s: %s\n%.3000s\n", t->compiler, build, what, log && n ? log : "");
   t->failures++;
   return false;
@@ -154,7 +144,7 @@ static bool same(DType dt, const void *got, const void *want, int64_t i, bool ap
 
 static bool compare(Test *t, const char *build) {
   size_t size = 0, at = 0;
-  const char *got = read_all(t->a, path(t, "out.bin"), &size);
+  const char *got = golden_read(t->a, path(t, "out.bin"), &size);
   for (int i = 0; i < t->p->outputs.n; i++) {
     const Port *port = &t->p->outputs.at[i];
     size_t bytes = (size_t)port_bytes(port);
@@ -235,9 +225,9 @@ static bool emit(Test *t) {
   t->o.command_line = "cgen_test /* not a comment */ ?" "?/";
   if (c_emit(t->p, path(t, "m.c"), &t->o, t->d) != SPINEC_OK) return failed(t, "", "c_emit");
   /* Once more: the same bytes. */
-  char *first = read_all(t->a, path(t, "m.c"), NULL);
+  char *first = golden_read(t->a, path(t, "m.c"), NULL);
   if (c_emit(t->p, path(t, "m.c"), &t->o, t->d) != SPINEC_OK) return failed(t, "", "c_emit");
-  char *second = read_all(t->a, path(t, "m.c"), NULL);
+  char *second = golden_read(t->a, path(t, "m.c"), NULL);
   return (first && second && !strcmp(first, second)) || failed(t, "", "a second emission has other bytes");
 }
 
@@ -286,7 +276,7 @@ static void read_options(Test *t, const char *text) {
 }
 
 static bool load_text(Test *t, const char *file) {
-  char *text = read_all(t->a, file, NULL);
+  char *text = golden_read(t->a, file, NULL);
   if (!text) {
     fprintf(stderr, "cannot read %s\n", file);
     return false;

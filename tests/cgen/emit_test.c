@@ -3,6 +3,8 @@
 #include "backend/c/c_backend.h"
 #include "runtime/runtime.h"
 
+#include "../golden.h"
+
 #include <dirent.h>
 #include <math.h>
 #include <stdarg.h>
@@ -21,17 +23,6 @@ typedef struct World {
   char *dir;
 } World;
 
-static char *read_file(Arena *a, const char *path) {
-  FILE *f = fopen(path, "rb");
-  if (!f) return NULL;
-  Text t = {.a = a};
-  char buf[4096];
-  size_t n;
-  while ((n = fread(buf, 1, sizeof buf, f)) > 0) text_addn(&t, buf, n);
-  fclose(f);
-  return t.s ? t.s : arena_strdup(a, "");
-}
-
 static int setup(void **state) {
   World *w = calloc(1, sizeof *w);
   char err[RT_ERR_MAX];
@@ -39,7 +30,7 @@ static int setup(void **state) {
   w->d = spinec_diagnostics_new();
   w->a = arena_new(NULL);
   *state = w;
-  char *text = read_file(w->a, CGEN_DIR "/memory.loops");
+  char *text = golden_read(w->a, CGEN_DIR "/memory.loops", NULL);
   w->p = text ? program_parse(w->a, w->d, "memory.loops", text, target_find("native")) : NULL;
   return w->p ? 0 : -1;
 }

@@ -14,6 +14,7 @@
  * Graphs must satisfy their invariants and survive printing and parsing.
  */
 #define _GNU_SOURCE
+#include "../golden.h"
 #include "model_text.h"
 
 #include "backend/backend.h"
@@ -24,15 +25,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define RULE "\n----\n"
 enum { MAX_OPTIONS = 8 };
 
 typedef struct Case {
-  const char *file;
+  const Golden *file; /* its input: up to the rule, options included */
   Arena *a;
   Ctx c;
-  char *input, *expected; /* input: up to the rule, options included */
-  char *dir, *model;
+  const char *dir, *model;
   size_t truncate;
   spinec_shape_binding shapes[MAX_OPTIONS];
   spinec_dim_binding dims[MAX_OPTIONS];
@@ -40,31 +39,9 @@ typedef struct Case {
   spinec_load_options load;
 } Case;
 
-static int fail(const Case *t, const char *what, const char *detail) {
-  fprintf(stderr, "%s: %s%s%s\n", t->file, what, detail ? "\n" : "", detail ? detail : "");
-  return 1;
-}
-
-static char *read_file(Arena *a, const char *path) {
-  FILE *f = fopen(path, "rb");
-  if (!f) return NULL;
-  Text t = {.a = a};
-  char buf[4096];
-  size_t n;
-  text_add(&t, "");
-  while ((n = fread(buf, 1, sizeof buf, f)) > 0) text_addn(&t, buf, n);
-  fclose(f);
-  return t.s;
-}
+static int fail(const Case *t, const char *what, const char *detail) { return golden_fail(t->file, what, detail); }
 
 /* ---- options ---- */
-
-static bool write_file(const char *path, const void *data, size_t n) {
-  FILE *f = fopen(path, "wb");
-  if (!f) return false;
-  bool ok = fwrite(data, 1, n, f) == n;
-  return fclose(f) == 0 && ok;
-}
 
 static void read_dims(ModelText *m, int *rank, int64_t *dims) {
   *rank = 0;
@@ -106,7 +83,7 @@ static bool read_option(Case *t, ModelText *m) {
     size_t n = (size_t)mt_int(m);
     uint8_t *data = arena_alloc(t->a, n);
     for (size_t i = 0; i < n; i++) data[i] = (uint8_t)i;
-    return write_file(path, data, n);
+    return golden_write(path, data, n);
   } else if (mt_eat(m, "link ")) {
     char *path = arena_printf(t->a, "%s/%s", t->dir, mt_word(m));
     return symlink(mt_word(m), path) == 0;
@@ -118,15 +95,8 @@ static bool read_option(Case *t, ModelText *m) {
   return true;
 }
 
-static bool read_case(Case *t) {
-  char *text = read_file(t->a, t->file);
-  if (!text) return false;
-  char *rule = strstr(text, RULE);
-  if (rule) {
-    t->expected = rule + strlen(RULE);
-    rule[1] = 0;
-  }
-  t->input = text;
+/* Options anywhere in the text, then the model. */
+static bool read_case(Case *t, const char *text) {
   t->load = (spinec_load_options){.shapes = t->shapes, .dims = t->dims, .bind = t->bind};
   for (const char *s = text; *s; s += strcspn(s, "\n"), s += *s != 0) {
     ModelText m = {.a = t->a, .s = s + 1};
@@ -134,7 +104,7 @@ static bool read_case(Case *t) {
   }
   size_t n;
   uint8_t *bytes = model_text_pack(t->a, text, &n);
-  return write_file(t->model, bytes, t->truncate ? MINI(t->truncate, n) : n);
+  return golden_write(t->model, bytes, t->truncate ? MINI(t->truncate, n) : n);
 }
 
 /* ---- one test ---- */
@@ -166,17 +136,15 @@ static int check_graph(Case *t, const Graph *g, Text *out) {
   return strcmp(out->s, again.s) ? fail(t, "the graph does not survive printing and parsing", out->s) : 0;
 }
 
-static bool update(const Case *t, const char *actual) {
-  FILE *f = fopen(t->file, "wb");
-  if (!f) return false;
-  fputs(t->input, f);
-  if (*t->input && t->input[strlen(t->input) - 1] != '\n') fputc('\n', f);
-  fprintf(f, "%s%s", RULE + 1, actual);
-  return fclose(f) == 0;
-}
-
-static int check(Case *t) {
-  if (!read_case(t)) return fail(t, "cannot be read", NULL);
+static int check(Golden *f, void *dir) {
+  spinec_compile_options opt = {.opt_level = 0, .max_threads = 1};
+  Case *t = NEW(f->a, Case);
+  *t = (Case){.file = f,
+              .a = f->a,
+              .c = {.arena = f->a, .diag = f->d, .target = target_find("generic"), .opt = &opt, .eval = interp_eval},
+              .dir = dir,
+              .model = arena_printf(f->a, "%s/model.onnx", (char *)dir)};
+  if (!read_case(t, f->input)) return fail(t, "cannot be read", NULL);
   ImportOptions o = {.load = &t->load, .fold = fold, .fold_user = &t->c};
   Graph *g = onnx_import(t->a, t->c.diag, t->model, &o);
   Text out = {.a = t->a};
@@ -184,35 +152,13 @@ static int check(Case *t) {
   if (g && check_graph(t, g, &out)) return 1;
   add_messages(t, &out);
   if (!g && !out.n) return fail(t, "refused without a message", NULL);
-  if (t->expected && !strcmp(t->expected, out.s)) return 0;
-  if (getenv("UPDATE")) return update(t, out.s) ? 0 : fail(t, "cannot be written", NULL);
-  return fail(t, "the result is not the expected one; it is", out.s);
+  return golden_compare(f, out.s);
 }
 
-static int run_file(const char *file) {
-  Fail f;
+static int run(const char *file) {
   char err[RT_ERR_MAX], *dir = NULL;
   if (tempdir_new(&dir, err)) return fprintf(stderr, "%s\n", err), 1;
-  spinec_diagnostics *d = spinec_diagnostics_new();
-  Arena *volatile a = NULL;
-  volatile int status = 1;
-  if (FAIL_ARM(&f, d)) {
-    a = arena_new(&f);
-    spinec_compile_options opt = {.opt_level = 0, .max_threads = 1};
-    Case *t = NEW(a, Case);
-    *t = (Case){.file = file,
-                .a = a,
-                .c = {.arena = a, .diag = d, .target = target_find("generic"), .opt = &opt, .eval = interp_eval},
-                .dir = dir,
-                .model = arena_printf(a, "%s/model.onnx", dir)};
-    status = check(t);
-  } else {
-    fprintf(stderr, "%s: status %d\n", file, (int)f.status);
-    for (int i = 0; i < spinec_diagnostics_count(d); i++) fprintf(stderr, "  %s\n", spinec_diagnostics_text(d, i));
-  }
-  if (a) arena_set_fail(a, NULL);
-  arena_free(a);
-  spinec_diagnostics_free(d);
+  int status = golden_run(file, "", check, dir);
   tempdir_remove(dir);
   return status;
 }
@@ -222,12 +168,12 @@ static int write_model(const char *dir, const char *file) {
   Arena *a = arena_new(NULL);
   if (!a) return 1;
   const char *slash = strrchr(file, '/'), *name = slash ? slash + 1 : file;
-  char *text = read_file(a, file), *rule = text ? strstr(text, RULE) : NULL;
+  char *text = golden_read(a, file, NULL);
   size_t n = 0;
-  if (rule) rule[1] = 0;
+  if (text) golden_split(text);
   uint8_t *bytes = text ? model_text_pack(a, text, &n) : NULL;
   char *path = arena_printf(a, "%s/%.*s.onnx", dir, (int)strcspn(name, "."), name);
-  bool ok = bytes && write_file(path, bytes, n);
+  bool ok = bytes && golden_write(path, bytes, n);
   if (!ok) fprintf(stderr, "%s: cannot be written as %s\n", file, path);
   arena_free(a);
   return !ok;
@@ -235,11 +181,7 @@ static int write_model(const char *dir, const char *file) {
 
 int main(int argc, char **argv) {
   int failed = 0;
-  if (argc > 2 && !strcmp(argv[1], "--write")) {
-    for (int i = 3; i < argc; i++) failed += write_model(argv[2], argv[i]);
-    return failed > 0;
-  }
-  for (int i = 1; i < argc; i++) failed += run_file(argv[i]) != 0;
-  if (argc < 2) fprintf(stderr, "usage: run_import FILE...\n");
-  return failed > 0 || argc < 2;
+  if (argc < 3 || strcmp(argv[1], "--write")) return golden_main(argc, argv, run);
+  for (int i = 3; i < argc; i++) failed += write_model(argv[2], argv[i]);
+  return failed > 0;
 }

@@ -17,96 +17,29 @@
 #include "ir/loop_text.h"
 #include "passes/passes.h"
 
+#include "../golden.h"
+
 #include <stdlib.h>
 
-#define RULE "\n----\n"
 enum { ELEMENTS = 256 };
 
 typedef struct Case {
-  const char *file;
+  const Golden *file;
   Arena *a;
   Ctx c;
   Target target;
-  char *header, *input, *expected;   /* expected: NULL when missing */
   char *passes;
   double tolerance;
 } Case;
 
-static int fail(const Case *t, const char *what, const char *detail) {
-  fprintf(stderr, "%s: %s%s%s\n", t->file, what, detail ? "\n" : "", detail ? detail : "");
-  for (int i = 0; i < spinec_diagnostics_count(t->c.diag); i++) fprintf(stderr, "  %s\n", spinec_diagnostics_text(t->c.diag, i));
-  return 1;
-}
-
-/* ---- the file ---- */
-
-static char *read_file(Arena *a, const char *path) {
-  FILE *f = fopen(path, "rb");
-  if (!f) return NULL;
-  Text t = {.a = a};
-  char buf[4096];
-  size_t n;
-  text_add(&t, "");
-  while ((n = fread(buf, 1, sizeof buf, f)) > 0) text_addn(&t, buf, n);
-  fclose(f);
-  return t.s;
-}
-
-static char *option(Arena *a, const char *header, const char *name) {
-  const char *s = strstr(header, name);
-  if (!s) return NULL;
-  s += strlen(name);
-  char *value = arena_strndup(a, s, strcspn(s, "\n")), *to = value;
-  for (const char *from = value; *from; from++) {
-    if (*from != ' ') *to++ = *from;
-  }
-  *to = 0;
-  return value;
-}
-
-static char *folder_name(Arena *a, const char *path) {
-  const char *end = strrchr(path, '/');
-  if (!end) return NULL;
-  const char *start = end;
-  while (start > path && start[-1] != '/') start--;
-  return arena_strndup(a, start, (size_t)(end - start));
-}
-
-static bool read_case(Case *t) {
-  char *text = read_file(t->a, t->file);
-  if (!text) return false;
-  char *rule = strstr(text, RULE);
-  if (rule) {
-    t->expected = rule + strlen(RULE);
-    rule[1] = 0;
-  }
-  char *s = text;
-  while (*s == '/' || *s == '\n') s += strcspn(s, "\n") + (s[strcspn(s, "\n")] != 0);
-  t->header = arena_strndup(t->a, text, (size_t)(s - text));
-  t->input = s;
-  t->passes = option(t->a, t->header, "// passes:");
-  if (!t->passes) t->passes = folder_name(t->a, t->file);
-  const char *fma = option(t->a, t->header, "// fma:"), *tolerance = option(t->a, t->header, "// tolerance:");
-  t->target.fma = !fma || strcmp(fma, "no");
-  t->tolerance = tolerance ? strtod(tolerance, NULL) : 0;
-  return t->passes != NULL;
-}
-
-static bool update(const Case *t, const char *actual) {
-  FILE *f = fopen(t->file, "wb");
-  if (!f) return false;
-  fprintf(f, "%s%s", t->header, t->input);
-  if (*t->input && t->input[strlen(t->input) - 1] != '\n') fputc('\n', f);
-  fprintf(f, "%s%s", RULE + 1, actual);
-  return fclose(f) == 0;
-}
+static int fail(const Case *t, const char *what, const char *detail) { return golden_fail(t->file, what, detail); }
 
 /* ---- kernels alone ---- */
 
 static Program *parse_kernels(Case *t, const char *text) {
   Program *p = program_new(t->a, &t->target);
   Parser parser;
-  if (!parse_start(&parser, t->a, t->c.diag, t->file, text)) return NULL;
+  if (!parse_start(&parser, t->a, t->c.diag, t->file->file, text)) return NULL;
   for (parse_skip_comments(&parser); parser.tok != TOK_END; parse_skip_comments(&parser)) {
     Kernel *k = parse_kernel(&parser);
     if (!k) return NULL;
@@ -190,7 +123,7 @@ static const char *compare(Case *t, const Kernel *k, void *const *x, void *const
 /* ---- one test ---- */
 
 static Program *parse(Case *t, const char *text, bool whole) {
-  return whole ? program_parse(t->a, t->c.diag, t->file, text, &t->target) : parse_kernels(t, text);
+  return whole ? program_parse(t->a, t->c.diag, t->file->file, text, &t->target) : parse_kernels(t, text);
 }
 
 static int check_results(Case *t, const Program *before, const Program *after) {
@@ -205,7 +138,7 @@ static int check_results(Case *t, const Program *before, const Program *after) {
 }
 
 static int check_passes(Case *t, bool whole, char **actual) {
-  Program *p = parse(t, t->input, whole), *before = p ? parse(t, t->input, whole) : NULL;
+  Program *p = parse(t, t->file->input, whole), *before = p ? parse(t, t->file->input, whole) : NULL;
   if (!before) return fail(t, "the input does not parse", NULL);
   if (!passes_run_list_program(p, &t->c, t->passes)) return fail(t, "the passes do not run", NULL);
   *actual = printed(t, p, whole);
@@ -220,31 +153,19 @@ static int check_passes(Case *t, bool whole, char **actual) {
   return whole ? 0 : check_results(t, before, p);
 }
 
-static int check(Case *t) {
-  if (!read_case(t)) return fail(t, "cannot be read", NULL);
-  char *actual = NULL;
-  int status = check_passes(t, !strncmp(t->input, "program", 7), &actual);
-  if (status) return status;
-  if (t->expected && !strcmp(t->expected, actual)) return 0;
-  if (getenv("UPDATE")) return update(t, actual) ? 0 : fail(t, "cannot be written", NULL);
-  return fail(t, "the output is not the expected one; it is", actual);
-}
-
-static int run_file(const char *file) {
-  spinec_diagnostics *d = spinec_diagnostics_new();
-  Arena *a = arena_new(NULL);
+static int check(Golden *g, void *user) {
+  (void)user;
   spinec_compile_options opt = {.opt_level = 2, .max_threads = 1};
-  Case t = {.file = file, .a = a, .target = {.name = "test", .lanes = 16, .vregs = 32, .pointer_bits = 64}};
-  t.c = (Ctx){.arena = a, .diag = d, .target = &t.target, .opt = &opt, .eval = interp_eval};
-  int status = check(&t);
-  arena_free(a);
-  spinec_diagnostics_free(d);
-  return status;
+  const char *fma = golden_option(g, "fma"), *tolerance = golden_option(g, "tolerance");
+  Case t = {.file = g, .a = g->a, .passes = golden_passes(g), .tolerance = tolerance ? strtod(tolerance, NULL) : 0,
+            .target = {.name = "test", .lanes = 16, .vregs = 32, .pointer_bits = 64, .fma = !fma || strcmp(fma, "no")}};
+  t.c = (Ctx){.arena = g->a, .diag = g->d, .target = &t.target, .opt = &opt, .eval = interp_eval};
+  if (!t.passes) return fail(&t, "no passes", NULL);
+  char *actual = NULL;
+  int status = check_passes(&t, !strncmp(g->input, "program", 7), &actual);
+  return status ? status : golden_compare(g, actual);
 }
 
-int main(int argc, char **argv) {
-  int failed = 0;
-  for (int i = 1; i < argc; i++) failed += run_file(argv[i]) != 0;
-  if (argc < 2) fprintf(stderr, "usage: run_loops FILE...\n");
-  return failed > 0 || argc < 2;
-}
+static int run(const char *file) { return golden_run(file, "//", check, NULL); }
+
+int main(int argc, char **argv) { return golden_main(argc, argv, run); }

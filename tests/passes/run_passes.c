@@ -17,90 +17,21 @@
 #include "backend/backend.h"
 #include "passes/passes.h"
 
+#include "../golden.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define RULE "\n----\n"
-
 typedef struct Case {
-  const char *file;
+  const Golden *file;
   Arena *a;
   Ctx c;
-  spinec_compile_options opt;
-  char *header, *input, *expected;   /* expected: NULL when missing */
   char *passes;
   bool run;
 } Case;
 
-static int fail(const Case *t, const char *what, const char *detail) {
-  fprintf(stderr, "%s: %s%s%s\n", t->file, what, detail ? "\n" : "", detail ? detail : "");
-  for (int i = 0; i < spinec_diagnostics_count(t->c.diag); i++) fprintf(stderr, "  %s\n", spinec_diagnostics_text(t->c.diag, i));
-  return 1;
-}
-
-/* ---- the file ---- */
-
-static char *read_file(Arena *a, const char *path) {
-  FILE *f = fopen(path, "rb");
-  if (!f) return NULL;
-  Text t = {.a = a};
-  char buf[4096];
-  size_t n;
-  text_add(&t, "");
-  while ((n = fread(buf, 1, sizeof buf, f)) > 0) text_addn(&t, buf, n);
-  fclose(f);
-  return t.s;
-}
-
-static char *option(Arena *a, const char *header, const char *name) {
-  const char *s = strstr(header, name);
-  if (!s) return NULL;
-  s += strlen(name);
-  char *value = arena_strndup(a, s, strcspn(s, "\n")), *to = value;
-  for (const char *from = value; *from; from++)
-    if (*from != ' ') *to++ = *from;
-  *to = 0;
-  return value;
-}
-
-static char *folder_name(Arena *a, const char *path) {
-  const char *end = strrchr(path, '/');
-  if (!end) return NULL;
-  const char *start = end;
-  while (start > path && start[-1] != '/') start--;
-  return arena_strndup(a, start, (size_t)(end - start));
-}
-
-static bool read_case(Case *t) {
-  char *text = read_file(t->a, t->file);
-  if (!text) return false;
-  char *rule = strstr(text, RULE);
-  if (rule) {
-    t->expected = rule + strlen(RULE);
-    rule[1] = 0;
-  }
-  char *s = text;
-  while (*s == '#' || *s == '\n') s += strcspn(s, "\n") + (s[strcspn(s, "\n")] != 0);
-  t->header = arena_strndup(t->a, text, (size_t)(s - text));
-  t->input = s;
-  t->passes = option(t->a, t->header, "# passes:");
-  if (!t->passes) t->passes = folder_name(t->a, t->file);
-  char *run = option(t->a, t->header, "# run:");
-  t->run = !run || strcmp(run, "no");
-  char *tile = option(t->a, t->header, "# winograd:");
-  if (tile) t->opt.winograd = atoi(tile);
-  return t->passes != NULL;
-}
-
-static bool update(const Case *t, const char *actual) {
-  FILE *f = fopen(t->file, "wb");
-  if (!f) return false;
-  fprintf(f, "%s%s", t->header, t->input);
-  if (*t->input && t->input[strlen(t->input) - 1] != '\n') fputc('\n', f);
-  fprintf(f, "%s%s", RULE + 1, actual);
-  return fclose(f) == 0;
-}
+static int fail(const Case *t, const char *what, const char *detail) { return golden_fail(t->file, what, detail); }
 
 /* ---- results ---- */
 
@@ -154,7 +85,7 @@ static char *printed(Case *t, const Graph *g) {
 }
 
 static int check_graph(Case *t, char **actual) {
-  Graph *g = graph_parse(t->a, t->c.diag, t->file, t->input);
+  Graph *g = graph_parse(t->a, t->c.diag, t->file->file, t->file->input);
   if (!g) return fail(t, "the input does not parse", NULL);
   char *before = printed(t, g);
   Graph *again = graph_parse(t->a, t->c.diag, "printed input", before);
@@ -178,7 +109,7 @@ static int check_graph(Case *t, char **actual) {
 }
 
 static int check_program(Case *t, char **actual) {
-  Program *p = program_parse(t->a, t->c.diag, t->file, t->input, t->c.target);
+  Program *p = program_parse(t->a, t->c.diag, t->file->file, t->file->input, t->c.target);
   if (!p) return fail(t, "the input does not parse", NULL);
   if (!passes_run_list_program(p, &t->c, t->passes)) return fail(t, "the passes do not run", NULL);
   Text text = {.a = t->a};
@@ -191,39 +122,18 @@ static int check_program(Case *t, char **actual) {
   return 0;
 }
 
-static int check(Case *t) {
-  if (!read_case(t)) return fail(t, "cannot be read", NULL);
+static int check(Golden *g, void *user) {
+  (void)user;
+  const char *run = golden_option(g, "run"), *tile = golden_option(g, "winograd");
+  spinec_compile_options opt = {.opt_level = 0, .max_threads = 1, .winograd = tile ? atoi(tile) : 0};
+  Case t = {.file = g, .a = g->a, .passes = golden_passes(g), .run = !run || strcmp(run, "no")};
+  t.c = (Ctx){.arena = g->a, .diag = g->d, .target = target_find("generic"), .opt = &opt, .eval = interp_eval};
+  if (!t.passes) return fail(&t, "no passes", NULL);
   char *actual = NULL;
-  int status = strncmp(t->input, "program", 7) ? check_graph(t, &actual) : check_program(t, &actual);
-  if (status) return status;
-  if (t->expected && !strcmp(t->expected, actual)) return 0;
-  if (getenv("UPDATE")) return update(t, actual) ? 0 : fail(t, "cannot be written", NULL);
-  return fail(t, "the output is not the expected one; it is", actual);
+  int status = strncmp(g->input, "program", 7) ? check_graph(&t, &actual) : check_program(&t, &actual);
+  return status ? status : golden_compare(g, actual);
 }
 
-static int run_file(const char *file) {
-  Fail f;
-  spinec_diagnostics *d = spinec_diagnostics_new();
-  Arena *volatile a = NULL;
-  volatile int status = 1;
-  if (FAIL_ARM(&f, d)) {
-    a = arena_new(&f);
-    Case t = {.file = file, .a = a, .opt = {.opt_level = 0, .max_threads = 1}};
-    t.c = (Ctx){.arena = a, .diag = d, .target = target_find("generic"), .opt = &t.opt, .eval = interp_eval};
-    status = check(&t);
-  } else {
-    fprintf(stderr, "%s: status %d\n", file, (int)f.status);
-    for (int i = 0; i < spinec_diagnostics_count(d); i++) fprintf(stderr, "  %s\n", spinec_diagnostics_text(d, i));
-  }
-  if (a) arena_set_fail(a, NULL);
-  arena_free(a);
-  spinec_diagnostics_free(d);
-  return status;
-}
+static int run(const char *file) { return golden_run(file, "#", check, NULL); }
 
-int main(int argc, char **argv) {
-  int failed = 0;
-  for (int i = 1; i < argc; i++) failed += run_file(argv[i]) != 0;
-  if (argc < 2) fprintf(stderr, "usage: run_passes FILE...\n");
-  return failed > 0 || argc < 2;
-}
+int main(int argc, char **argv) { return golden_main(argc, argv, run); }

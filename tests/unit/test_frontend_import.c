@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "../errors/model_text.h"
+#include "../golden.h"
 
 #include "backend/backend.h"
 #include "frontend/frontend.h"
@@ -24,13 +25,6 @@ static char *in_folder(const char *name) {
   static char path[512];
   snprintf(path, sizeof path, "%s/%s", folder, name);
   return path;
-}
-
-static void write_bytes(const char *path, const void *data, size_t n) {
-  FILE *f = fopen(path, "wb");
-  assert_non_null(f);
-  assert_int_equal(fwrite(data, 1, n, f), n);
-  assert_int_equal(fclose(f), 0);
 }
 
 /* Small nodes only: what is under test here is the import. */
@@ -67,7 +61,7 @@ static bool import_file(const char *path, void (*look)(Arena *, const Graph *)) 
 }
 
 static bool import_bytes(const void *data, size_t n) {
-  write_bytes(in_folder("model.onnx"), data, n);
+  assert_true(golden_write(in_folder("model.onnx"), data, n));
   return import_file(in_folder("model.onnx"), NULL);
 }
 
@@ -75,7 +69,7 @@ static bool import_text(const char *text, void (*look)(Arena *, const Graph *)) 
   Arena *a = arena_new(NULL);
   size_t n;
   uint8_t *bytes = model_text_pack(a, text, &n);
-  write_bytes(in_folder("model.onnx"), bytes, n);
+  assert_true(golden_write(in_folder("model.onnx"), bytes, n));
   arena_free(a);
   return import_file(in_folder("model.onnx"), look);
 }
@@ -118,7 +112,7 @@ static void weights_are_borrowed(void **state) {
   assert_true(import_text("input x f32[1048576]\ninit w f32[1048576] = 1\nnode Add(x, w) -> y\noutput y", weights_stay));
   uint8_t *big = calloc(4, 1 << 20);
   assert_non_null(big);
-  write_bytes(in_folder("big.bin"), big, 4 << 20);
+  assert_true(golden_write(in_folder("big.bin"), big, 4 << 20));
   free(big);
   assert_true(
       import_text("input x f32[1048576]\ninit w f32[1048576] external location=big.bin\nnode Add(x, w) -> y\noutput y", weights_stay));
@@ -198,7 +192,7 @@ static void tensors_survive(void **state) {
   assert_int_equal(back.dims[1], 3);
   assert_memory_equal(back.data, data, sizeof data);
   free(back.data);
-  write_bytes(path, "\x12\x05", 2);
+  assert_true(golden_write(path, "\x12\x05", 2));
   Diag *d = spinec_diagnostics_new();
   assert_int_equal(onnx_tensor_load(path, &back, d), SPINEC_ERR_INPUT);
   assert_null(back.data);
@@ -241,17 +235,10 @@ static int mutate(const uint8_t *model, size_t n, int rounds, uint64_t seed) {
 }
 
 static char *read_text(Arena *a, const char *path) {
-  FILE *f = fopen(path, "rb");
-  assert_non_null(f);
-  Text t = {.a = a};
-  char buf[4096];
-  size_t n;
-  text_add(&t, "");
-  while ((n = fread(buf, 1, sizeof buf, f)) > 0) text_addn(&t, buf, n);
-  fclose(f);
-  char *rule = strstr(t.s, "\n----\n");
-  if (rule) rule[1] = 0;
-  return t.s;
+  char *text = golden_read(a, path, NULL);
+  assert_non_null(text);
+  golden_split(text);
+  return text;
 }
 
 static int mutate_folder(const char *name, int rounds) {
