@@ -8,6 +8,7 @@
  *   2. the least peak (order_search.c), if it is smaller than that of the order given
  *   3. from the order found, the one given is approached call by call, as far as the peak allows: it is the model's (and has convolutions
  *      of the same weights back to back), and has consumers near producers
+ *   4. where what is alive cannot be laid out without gaps in that order, others of the same peak
  *
  * The peak is never larger than in the order given, and that order stays where it is as good.
  */
@@ -157,7 +158,7 @@ static Tasks tasks_of(const Program *p, Arena *a) {
   return k;
 }
 
-/* ---- 3. back towards the order given ---- */
+/* ---- 3. and 4. other orders of the same peak ---- */
 
 /* Peak of order from position `from` on (where s stands), with the call at position `pick` done first; up to where that call was, behind
  * which all is as it was. */
@@ -188,27 +189,39 @@ static void restore(Sim *s, const Snapshot *x) {
   s->peak = x->peak;
 }
 
-/* order, whose peak is `peak`, becomes like the one given (0, 1, 2, ...) as far as the peak allows. */
-static void approach(const Tasks *k, Sim *s, int *order, int64_t peak) {
+/* Which of the calls that are ready comes first, where the peak allows. */
+typedef enum {
+  AS_GIVEN,      /* the first of the order given */
+  FREES_MEMORY   /* the first of the order so far that leaves less alive than there was; else none changes its place */
+} Prefer;
+
+/* The call at position `from` comes at position i. */
+static void move_up(int *order, int *at, int from, int i) {
+  int t = order[from];
+  memmove(&order[i + 1], &order[i], (size_t)(from - i) * sizeof *order);
+  order[i] = t;
+  for (int j = i; j <= from; j++) at[order[j]] = j;
+}
+
+/* order, whose peak is `peak`, with the preferred calls earlier as far as the peak allows. */
+static void prefer(const Tasks *k, Sim *s, int *order, int64_t peak, Prefer what) {
   Snapshot start = {NEW_N(k->a, int, k->nsegs), NEW_N(k->a, int, k->n), 0, 0};
   int *at = NEW_N(k->a, int, k->n);   /* position in order */
   int64_t work = 0;
   for (int i = 0; i < k->n; i++) at[order[i]] = i;
   sim_reset(s);
   for (int i = 0; i < k->n; i++) {
-    for (int t = 0; t < k->n && work < REPAIR_WORK; t++) {
+    for (int j = what == AS_GIVEN ? 0 : i; j < k->n && work < REPAIR_WORK; j++) {
+      int t = what == AS_GIVEN ? j : order[j];
       work++;
-      if (s->wait[t]) continue;
+      if (s->wait[t] || (what == FREES_MEMORY && sim_try(s, t).after >= s->live)) continue;
       if (at[t] == i) break;
       save(s, &start);
       work += (k->n + k->nsegs) / 4;
       bool ok = fits_with(s, order, i, at[t], peak, &work);
       restore(s, &start);
       if (!ok) continue;
-      int from = at[t];
-      memmove(&order[i + 1], &order[i], (size_t)(from - i) * sizeof *order);
-      order[i] = t;
-      for (int j = i; j <= from; j++) at[order[j]] = j;
+      move_up(order, at, at[t], i);
       break;
     }
     sim_do(s, order[i]);
@@ -217,43 +230,67 @@ static void approach(const Tasks *k, Sim *s, int *order, int64_t peak) {
 
 /* ---- the pass ---- */
 
-static bool apply(Program *p, const int *order) {
+/* Calls, which are in order `now`, come into order `order`; both by numbers of tasks. */
+static void arrange(Program *p, const int *now, const int *order) {
   int n = p->calls.n;
-  bool changed = false;
-  Call *calls = NEW_N(p->arena, Call, n);
-  for (int i = 0; i < n; i++) {
-    calls[i] = p->calls.at[order[i]];
-    changed |= order[i] != i;
-  }
-  for (int i = 0; i < n && changed; i++) p->calls.at[i] = calls[i];
-  return changed;
+  ArenaMark mark = arena_mark(p->arena);
+  Call *by_task = NEW_N(p->arena, Call, n);
+  for (int i = 0; i < n; i++) by_task[now[i]] = p->calls.at[i];
+  for (int i = 0; i < n; i++) p->calls.at[i] = by_task[order[i]];
+  arena_release(p->arena, mark);
 }
 
-typedef struct Outcome { int64_t given, peak; bool proven; } Outcome;
+typedef struct Outcome { int64_t given, peak; bool proven, reordered; } Outcome;
 
-static Outcome choose_order(Program *p, const Tasks *k, int *order) {
+/* Orders of one peak can differ in how well what is alive lies together. Where the calls as they are, in order `order`, leave gaps, others are
+ * tried: the one the search found (NULL: none), and both with calls that free memory as early as they can be. */
+static void close_gaps(Program *p, const Tasks *k, Sim *s, int *order, const int *found, int64_t peak) {
+  int64_t live, least = memory_needed(p, &live);
+  int *now = NEW_N(k->a, int, k->n), *other = NEW_N(k->a, int, k->n);
+  memcpy(now, order, (size_t)k->n * sizeof *now);
+  for (int i = 0; i < 3 && least > live; i++) {
+    const int *from = i == 0 ? order : found;
+    if (!from) break;
+    memcpy(other, from, (size_t)k->n * sizeof *other);
+    if (i != 1) prefer(k, s, other, peak, FREES_MEMORY);
+    arrange(p, now, other);
+    memcpy(now, other, (size_t)k->n * sizeof *now);
+    int64_t bytes = memory_needed(p, &live);
+    if (bytes >= least) continue;
+    least = bytes;
+    memcpy(order, other, (size_t)k->n * sizeof *order);
+  }
+  arrange(p, now, order);
+}
+
+static Outcome choose_order(Program *p, const Tasks *k) {
   Outcome o = {.proven = true};
-  int *best = NEW_N(k->a, int, k->n);
+  int *order = NEW_N(k->a, int, k->n), *given = NEW_N(k->a, int, k->n), *found = NEW_N(k->a, int, k->n);
   Sim s;
   sim_start(&s, k);
-  for (int t = 0; t < k->n; t++) order[t] = t;
+  for (int t = 0; t < k->n; t++) order[t] = given[t] = t;
   o.given = o.peak = order_peak(&s, order);
-  if (o.given <= tasks_bound(k) || !order_search(k, o.given, best, &o.peak, &o.proven)) return o;
-  memcpy(order, best, (size_t)k->n * sizeof *order);
-  approach(k, &s, order, o.peak);
-  if (order_peak(&s, order) > o.peak) memory_broken(p, "an order has a larger peak than it was found to have");
+  bool better = o.given > tasks_bound(k) && order_search(k, o.given, found, &o.peak, &o.proven);
+  if (better) {
+    memcpy(order, found, (size_t)k->n * sizeof *order);
+    prefer(k, &s, order, o.peak, AS_GIVEN);
+    if (order_peak(&s, order) > o.peak) memory_broken(p, "an order has a larger peak than it was found to have");
+    arrange(p, given, order);
+  }
+  close_gaps(p, k, &s, order, better ? found : NULL, o.peak);
+  o.reordered = memcmp(order, given, (size_t)k->n * sizeof *order) != 0;
   return o;
 }
 
 bool pass_order(Program *p, Ctx *c) {
-  int *order = NEW_N(p->arena, int, p->calls.n);
+  if (p->calls.n == 0) return false;
   ArenaMark mark = arena_mark(p->arena);
   Tasks k = tasks_of(p, p->arena);
-  Outcome o = choose_order(p, &k, order);
+  Outcome o = choose_order(p, &k);
   arena_release(p->arena, mark);
   p->given_live_bytes = o.given;
   pass_count(c, "order", "peak bytes as given", o.given);
   pass_count(c, "order", "peak bytes", o.peak);
   if (!o.proven) pass_count(c, "order", "peaks not proven least", 1);
-  return apply(p, order);
+  return o.reordered;
 }

@@ -235,18 +235,32 @@ static void check(const Plan *m, int64_t top) {
       if (clash(&all[i], 0, &all[j], 0)) memory_broken(m->p, "two blocks overlap");
 }
 
-bool pass_memory(Program *p, Ctx *c) {
-  p->live = NEW_N(p->arena, int64_t, p->calls.n + 1);
-  ArenaMark mark = arena_mark(p->arena);
+/* Steps 1 to 4; fills live[calls + 1]. */
+static Plan make_plan(Program *p, int64_t *live, int64_t *live_bytes, int64_t *workspace) {
   Plan m = {.p = p, .a = p->arena, .s = program_segments(p, p->arena)};
   set_lives(&m);
   make_blocks(&m);
   share_in_place(&m);
   compact_blocks(&m);
-  int64_t bound = live_set(&m, false, p->live);
-  p->live_bytes = live_set(&m, true, p->live);
-  p->workspace_bytes = m.n ? choose_offsets(m.a, m.block, m.n, p->calls.n, bound) : 0;
-  check(&m, p->workspace_bytes);
+  int64_t bound = live_set(&m, false, live);
+  *live_bytes = live_set(&m, true, live);
+  *workspace = m.n ? choose_offsets(m.a, m.block, m.n, p->calls.n, bound) : 0;
+  check(&m, *workspace);
+  return m;
+}
+
+int64_t memory_needed(Program *p, int64_t *live) {
+  ArenaMark mark = arena_mark(p->arena);
+  int64_t workspace;
+  make_plan(p, NEW_N(p->arena, int64_t, p->calls.n + 1), live, &workspace);
+  arena_release(p->arena, mark);
+  return workspace;
+}
+
+bool pass_memory(Program *p, Ctx *c) {
+  p->live = NEW_N(p->arena, int64_t, p->calls.n + 1);
+  ArenaMark mark = arena_mark(p->arena);
+  Plan m = make_plan(p, p->live, &p->live_bytes, &p->workspace_bytes);
   program_layout_weights(p);
   int parts = 0;
   for (int i = 0; i < p->buffers.n; i++) {

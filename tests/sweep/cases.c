@@ -106,7 +106,7 @@ static void specialise(Rng *r, Case *c, int lanes) {
     break;
   case STREAMED:
     if (one_in(r, 2)) c->kh = c->kw = c->sh = c->sw = c->dh = c->dw = 1, c->pad[0] = c->pad[1] = c->pad[2] = c->pad[3] = 0;
-    c->h = pick(r, 6, 40), c->w = pick(r, 24, 48), c->second = false;
+    c->sw = MINI(c->sw, 2), c->h = pick(r, 6, 30), c->w = pick(r, 18, 22) * c->sw + 6, c->second = false;   /* wide enough */
     break;
   case KIND_COUNT: break;
   }
