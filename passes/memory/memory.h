@@ -13,7 +13,7 @@
 #define MEMORY_ALIGN 64
 #define ROUND_UP(n) (((n) + MEMORY_ALIGN - 1) / MEMORY_ALIGN * MEMORY_ALIGN)
 
-/* The workspace that the calls need in the order they have, and the largest sum of bytes alive at one of them. */
+/* The workspace that the calls need in the order they have, and the largest sum of bytes alive at one of them. Changes nothing. */
 int64_t memory_needed(Program *p, int64_t *live);
 NORETURN void memory_broken(Program *p, const char *what);   /* our own mistake */
 /* Bytes a segment takes in the workspace: of scratch, all threads' shares; of what is not in the workspace, 0. */

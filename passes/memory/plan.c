@@ -252,7 +252,10 @@ static Plan make_plan(Program *p, int64_t *live, int64_t *live_bytes, int64_t *w
 int64_t memory_needed(Program *p, int64_t *live) {
   ArenaMark mark = arena_mark(p->arena);
   int64_t workspace;
+  Buffer *kept = NEW_N(p->arena, Buffer, MAXI(1, p->buffers.n));
+  for (int i = 0; i < p->buffers.n; i++) kept[i] = p->buffers.at[i];
   make_plan(p, NEW_N(p->arena, int64_t, p->calls.n + 1), live, &workspace);
+  for (int i = 0; i < p->buffers.n; i++) p->buffers.at[i] = kept[i];
   arena_release(p->arena, mark);
   return workspace;
 }
