@@ -106,7 +106,7 @@ static void specialise(Rng *r, Case *c, int lanes) {
     break;
   case STREAMED:
     if (one_in(r, 2)) c->kh = c->kw = c->sh = c->sw = c->dh = c->dw = 1, c->pad[0] = c->pad[1] = c->pad[2] = c->pad[3] = 0;
-    c->sw = MINI(c->sw, 2), c->h = pick(r, 6, 30), c->w = pick(r, 18, 22) * c->sw + 6, c->second = false;   /* wide enough */
+    c->h = pick(r, 16, 40), c->w = pick(r, 24, 48), c->sw = 1, c->second = false;   /* high and wide enough, mostly */
     break;
   case KIND_COUNT: break;
   }
@@ -300,17 +300,24 @@ static Value *joined(Graph *g, Rng *r, const Case *c, Value *x) {
   return make(g, OP_Concat, &(AxisAttr){.axis = 1}, part, 3);
 }
 
-/* A pool or depthwise convolution reads the convolution's result, and perhaps a 1x1 convolution that one's. */
+/* A maximum, an average and a depthwise convolution, each of which alone reads a convolution's result, and perhaps a 1x1 convolution that of
+ * each. */
 static Value *streamed(Graph *g, Rng *r, const Case *c, Value *x) {
   static const Kind windows[] = {MAXIMUM, AVERAGE, DEPTHWISE};
   Case w = *c;
-  Value *y = activated(g, c, convolution(g, r, c, x));
-  w.kind = windows[rng_below(r, 3)];
-  w.c = w.k, w.kh = MINI(pick(r, 2, 3), y->shape.d[2].n), w.kw = MINI(pick(r, 2, 3), y->shape.d[3].n), w.sh = w.sw = pick(r, 1, 2), w.dh = w.dw = 1, w.bias = one_in(r, 2), w.ceil_mode = false;
-  w.group = w.kind == DEPTHWISE ? w.k : 1;
-  for (int i = 0; i < 4; i++) w.pad[i] = pick(r, 0, MINI(1, (i % 2 ? w.kw : w.kh) - 1));
-  y = w.kind == DEPTHWISE ? convolution(g, r, &w, y) : pool(g, &w, y);
-  return one_in(r, 2) ? pointwise(g, r, activated(g, c, y), pick(r, 1, 40)) : y;
+  Value *part[COUNTOF(windows)];
+  bool last = one_in(r, 2);
+  for (int i = 0; i < COUNTOF(windows); i++) {
+    Value *y = activated(g, c, convolution(g, r, c, x));
+    if (i == 0) {
+      w.kh = MINI(pick(r, 2, 3), y->shape.d[2].n), w.kw = MINI(pick(r, 2, 3), y->shape.d[3].n), w.sh = w.sw = pick(r, 1, 2), w.ceil_mode = false;
+      for (int p = 0; p < 4; p++) w.pad[p] = pick(r, 0, MINI(1, (p % 2 ? w.kw : w.kh) - 1));
+    }
+    w.kind = windows[i], w.c = w.k, w.dh = w.dw = 1, w.bias = one_in(r, 2), w.group = w.kind == DEPTHWISE ? w.k : 1;
+    y = w.kind == DEPTHWISE ? convolution(g, r, &w, y) : pool(g, &w, y);
+    part[i] = last ? pointwise(g, r, activated(g, c, y), pick(r, 1, 40)) : y;
+  }
+  return make(g, OP_Concat, &(AxisAttr){.axis = 1}, part, COUNTOF(windows));
 }
 
 static Value *tested(Graph *g, Rng *r, const Case *c, Value *x) {

@@ -51,7 +51,8 @@ static const struct { const char *starts, *has, *lacks; } schedules[] = {
   {"conv", " strided", "conv1x1"}, {"conv", " in ", "winograd"}, {"conv3x3 ", "tile", "winograd"}, {"conv_transposed", "tile", NULL},
   {"depthwise", "tile", " strided"}, {"depthwise", " strided", NULL}, {"depthwise", " multiplied", NULL}, {"matmul tile", "", NULL}, {"matmul dot", "", NULL}, {"lrn", "", NULL}, {"maximum", "", NULL}, {"average", "", NULL},
   {"Concat", " channels of ", NULL}, {"Slice", " channels of ", NULL}, {"Gather", " channels of ", NULL}, {"Reorder", "blocked", NULL},
-  {"conv1x1 sum", "tile", NULL}, {"conv", " joined ", NULL}, {"conv", " + ", NULL}, {"conv rows", "", NULL}, {"conv_transpose,", "", NULL},
+  {"conv1x1 sum", "tile", NULL}, {"conv", " joined ", NULL}, {"conv", " + maximum", NULL}, {"conv", " + average", NULL}, {"conv", " + depthwise", NULL},
+  {"conv", " + conv1x1", NULL}, {"conv rows", "", NULL}, {"conv_transpose,", "", NULL},
 };
 static int reached[COUNTOF(schedules)];
 static int gates, means;   /* convolutions with a gate in their weights; depthwise ones with means as a second result */
@@ -230,16 +231,16 @@ int main(int argc, char **argv) {
     s.cc = argv[3], s.qemu = argv[4], s.sysroot = argv[5];
     if (tempdir_new(&s.dir, err) != SPINEC_OK) return 2;
   }
-  int64_t first = number_from("SPINEC_SWEEP_FIRST", 0), count = number_from("SPINEC_SWEEP", interp ? 60 : !strcmp(s.how, "jit") ? 20 : 7);
+  int64_t first = number_from("SPINEC_SWEEP_FIRST", 0), count = number_from("SPINEC_SWEEP", interp ? 60 : !strcmp(s.how, "jit") ? 20 : 8);
   for (int64_t i = first; i < first + count; i++) run_batch(&s, (uint64_t)i);
   if (cross) tempdir_remove(s.dir);
-  for (int i = 0; i < COUNTOF(schedules) && count >= 6; i++) {
+  for (int i = 0; i < COUNTOF(schedules) && count >= 8; i++) {
     if (reached[i]) continue;
     fprintf(stderr, "no kernel '%s...%s'%s%s\n", schedules[i].starts, schedules[i].has, schedules[i].lacks ? " without " : "",
             schedules[i].lacks ? schedules[i].lacks : "");
     s.failures++;
   }
-  if (count >= 6 && (!gates || !means)) {
+  if (count >= 8 && (!gates || !means)) {
     fprintf(stderr, "%d gates in weights, %d means beside a depthwise convolution\n", gates, means);
     s.failures++;
   }
