@@ -40,11 +40,11 @@ static const PassInfo passes[] = {
     {'j', "merge_sum", pass_merge_sum, NULL, 2, false, PLAIN, PLAIN, 0, "added 1x1 convolutions become one sum"},
     {'h', "shuffle", pass_shuffle, NULL, 2, false, PLAIN, PLAIN, 0, "channel shuffles as one Gather of channels"},
     {'b', "layout", pass_layout, NULL, 2, false, PLAIN | COMPACT, 0, 0, "blocked channels where convolutions want them"},
-    {'k', "pool_chain", pass_pool_chain, NULL, 2, false, 0, 0, 0, "maximum pools in a row become one"},
     {'q', "gate", pass_gate, NULL, 2, false, 0, 0, 0, "factors per channel into 1x1 convolutions"},
     {'e', "epilogue", pass_epilogue, NULL, 1, false, COMPACT, 0, 0, "elementwise operators into the node that makes their operand"},
     {'i', "horizontal", pass_horizontal, NULL, 2, false, COMPACT, 0, 0, "convolutions of one tensor in one kernel"},
     {'r', "stream", pass_stream, NULL, 2, false, COMPACT, 0, 0, "windows over a convolution's rows while these are in cache"},
+    {'k', "pool_chain", pass_pool_chain, NULL, 2, false, 0, 0, 0, "maximum pools in a row become one"},
     {'l', "lower", NULL, NULL, 0, true, COMPACT, 0, KERNELS, "operators to kernels"},
     {'s', "simplify", NULL, pass_simplify, 1, false, 0, KERNELS | PLANNED, 0, "dead statements, constant conditions, loops of one turn"},
     {'g', "legalise", NULL, pass_legalise, 0, true, 0, KERNELS | PLANNED, LEGAL, "what the target lacks: fma, mathematics"},
@@ -57,15 +57,15 @@ static const PassInfo passes[] = {
  *
  *   Graph     c clean ─ f fold ─ v conv_fold ─ a activation ─ c clean ─ t terms ─ c clean ─ w share_weights ─ u commute ─┐
  *             ┌────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
- *             └ p pool_order ─ c clean ─ j merge_sum ─ h shuffle ─ b layout ─ k pool_chain ─ q gate ─ e epilogue ─ i horizontal ─ r stream ─ l lower
+ *             └ p pool_order ─ c clean ─ j merge_sum ─ h shuffle ─ b layout ─ q gate ─ e epilogue ─ i horizontal ─ r stream ─ k pool_chain ─ l lower
  *   Program   s simplify ─ g legalise ─ o order ─ d dedup ─ m memory
  *
  * fold comes after clean, so that it does not evaluate dead work; the second clean sees what the three passes before it uncovered (an
  * activation leaves its parts dead), and leaves terms single readers, the third does so for commute. share_weights composes scales, which
  * conv_fold has settled by then; the fourth clean joins what commute made twice. merge_sum takes the sums that commute left at their own resolution.
- * layout must see single operators, pool_chain and epilogue the layouts their results have, horizontal and stream the bodies. -O0 is l, g, d, m alone (dedup also names the kernels).
+ * layout must see single operators, epilogue the layouts their results have, horizontal and stream the bodies, pool_chain what is streamed. -O0 is l, g, d, m alone (dedup also names the kernels).
  */
-static const char pipeline[] = "cfvactcwupcjhbkqeirlsgodm";
+static const char pipeline[] = "cfvactcwupcjhbqeirklsgodm";
 
 static const PassInfo *by_letter(char letter) {
   for (int i = 0; i < COUNTOF(passes); i++)

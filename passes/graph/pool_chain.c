@@ -9,8 +9,10 @@
  * from their start, one pool at a time.
  *
  * When it pays: where the fast schedule (passes/lower/pool.c) computes the merged pool in no more cycles than the two, by its own estimate, and
- * those for storing and loading the image between them, unless that fits the first-level cache. The plain lowering would look at every element of a window, 225 of 15x15, where a
- * chain of three looks at 27. One with another reader stays, as in spatial pyramids that concatenate all stages.
+ * those for storing and loading the image between them, unless that fits the first-level cache. The plain lowering would look at every element
+ * of a window, 225 of 15x15, where a chain of three looks at 27. A pool that reads a convolution's rows from cache (stream.c) stays: the
+ * image is so much smaller behind it that there is nothing left to save. So does one with another reader, as in spatial pyramids that
+ * concatenate all stages.
  */
 #include "../passes.h"
 
@@ -80,7 +82,7 @@ static bool pays(const Ctx *c, const Node *p, const Node *q, const PoolAttr *m) 
 static bool merge(Graph *g, const Ctx *c, Node *q) {
   Node *p = max_pool(q) ? q->in[0]->def : NULL;
   Axis m[2];
-  if (!max_pool(p) || p->nbody || !value_single_use(p->out[0]) || !merge_axis(p, q, 0, &m[0]) || !merge_axis(p, q, 1, &m[1])) return false;
+  if (!max_pool(p) || p->nbody || p->streamed || !value_single_use(p->out[0]) || !merge_axis(p, q, 0, &m[0]) || !merge_axis(p, q, 1, &m[1])) return false;
   PoolAttr *a = attr_copy(g->arena, &attr_desc_Pool, q->attr);
   a->kernel = ints_copy(g->arena, (int64_t[]){m[0].kernel, m[1].kernel}, 2);
   a->strides = ints_copy(g->arena, (int64_t[]){m[0].stride, m[1].stride}, 2);

@@ -17,6 +17,7 @@
 #include "rows.h"
 #include "schedules.h"
 
+#define STORE_AND_LOAD 3.0   /* cycles a vector, beyond the nearest cache */
 #define UNROLLED 8   /* places of a sweep in a row; more are a loop */
 
 typedef struct Emit {
@@ -371,9 +372,16 @@ static void reader_row(const RowReader *r, Expr *img, Expr *cb, Expr *y) {
   else emit_tiles(e, y);
 }
 
+/* One row at a time costs more than several, of large windows more than the image's way to memory and back. */
+static bool several_pay(const Lower *l, const Emit *e) {
+  PoolPlan p;
+  double vectors = (double)value_storage_count(e->n->in[0]) / e->s.lanes;
+  return pool_plan(l->t, &e->s, POOL_ROWS, INT64_MAX, &p) && e->p.cycles > p.cycles + STORE_AND_LOAD * vectors;
+}
+
 bool pool_reader(Lower *l, const Node *n, RowReader *r) {
   Emit *e = NEW(l->arena, Emit);
-  if ((n->op != OP_MaxPool && n->op != OP_AveragePool) || !read_node(l, n, 1, INT64_MAX, e)) return false;
+  if ((n->op != OP_MaxPool && n->op != OP_AveragePool) || !read_node(l, n, 1, INT64_MAX, e) || several_pay(l, e)) return false;
   *r = (RowReader){.n = n, .rows = e->s.oh, .reach = e->s.kh, .stride = e->s.sh, .pad = e->s.ph, .flops = flops(e), .what = describe(e), .self = e,
                    .open = reader_open, .row = reader_row};
   return true;
