@@ -202,7 +202,8 @@ static bool check_joined(Verify *v, const Node *n) {
 static bool check_streamed(Verify *v, const Node *n) {
   if (!n->streamed) return true;
   const Node *p = n->prev;
-  if (!p || (p->op != OP_Conv && !p->streamed) || n->in[0] != p->out[0] || !value_single_use(p->out[0])) return bad(v, n, "it is streamed, but not the only reader of the node before it");
+  if (!p || (p->op != OP_Conv && !p->streamed) || n->in[0] != p->out[0] || !value_single_use(p->out[0]))
+    return bad(v, n, "it is streamed, but not the only reader of the node before it");
   return true;
 }
 

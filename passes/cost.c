@@ -39,7 +39,8 @@ static bool seen_before(const Node *n, int slot) {
 static int64_t bytes_read(const Node *n) {
   int64_t sum = 0;
   for (int i = 0; i < n->nin; i++)
-    if (n->in[i] && !value_is_const(n->in[i]) && !seen_before(n, i) && !((n->joined || n->streamed) && i == 0)) sum = plus(sum, (int64_t)value_bytes(n->in[i]));
+    if (n->in[i] && !value_is_const(n->in[i]) && !seen_before(n, i) && !((n->joined || n->streamed) && i == 0))
+      sum = plus(sum, (int64_t)value_bytes(n->in[i]));
   return n->op == OP_Slice ? MINI(sum, (int64_t)value_bytes(n->out[0])) : sum;
 }
 

@@ -57,13 +57,16 @@ static const PassInfo passes[] = {
  *
  *   Graph     c clean ─ f fold ─ v conv_fold ─ a activation ─ c clean ─ t terms ─ c clean ─ w share_weights ─ u commute ─┐
  *             ┌────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
- *             └ p pool_order ─ c clean ─ j merge_sum ─ h shuffle ─ b layout ─ q gate ─ e epilogue ─ i horizontal ─ r stream ─ k pool_chain ─ l lower
+ *             └ p pool_order ─ c clean ─ j merge_sum ─ h shuffle ─ b layout ─ q gate ─ e epilogue ─ i horizontal ─┐
+ *             ┌────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
+ *             └ r stream ─ k pool_chain ─ l lower
  *   Program   s simplify ─ g legalise ─ o order ─ d dedup ─ m memory
  *
  * fold comes after clean, so that it does not evaluate dead work; the second clean sees what the three passes before it uncovered (an
  * activation leaves its parts dead), and leaves terms single readers, the third does so for commute. share_weights composes scales, which
- * conv_fold has settled by then; the fourth clean joins what commute made twice. merge_sum takes the sums that commute left at their own resolution.
- * layout must see single operators, epilogue the layouts their results have, horizontal and stream the bodies, pool_chain what is streamed. -O0 is l, g, d, m alone (dedup also names the kernels).
+ * conv_fold has settled by then; the fourth clean joins what commute made twice. merge_sum takes the sums that commute left at their own
+ * resolution. layout must see single operators, epilogue the layouts their results have, horizontal and stream the bodies, pool_chain what is
+ * streamed. -O0 is l, g, d, m alone (dedup also names the kernels).
  */
 static const char pipeline[] = "cfvactcwupcjhbqeirklsgodm";
 

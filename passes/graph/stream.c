@@ -6,8 +6,8 @@
  * mobile block; where the depthwise result is averaged first (squeeze and excite), the projection stays for itself.
  *
  * Not taken: what Winograd's method may compute (3x3, stride 1: its strips are tiles, not rows), weights that several convolutions share
- * (which are to follow one another) or that are large, joined convolutions, narrow images. Images that fit a cache are taken like large ones: they cost no
- * less time this way, but less memory.
+ * (which are to follow one another) or that are large, joined convolutions, narrow images. Images that fit a cache are taken like large ones:
+ * they cost no less time this way, but less memory.
  *
  * before: %y = Conv(%x, %w); ...; %p = MaxPool(%y)
  * after:  ...; %y = Conv(%x, %w); %p = MaxPool(%y) streamed
@@ -32,13 +32,17 @@ static bool near(const Node *n, const Target *t) { return (int64_t)value_bytes(n
 
 /* A convolution whose result one node reads. */
 static bool source(const Node *n, const Ctx *c) {
-  if (n->op != OP_Conv || depthwise(n) || n->streamed || n->joined || (n->next && n->next->joined) || !image(n->out[0]) || !image(n->in[0])) return false;
+  if (n->op != OP_Conv || depthwise(n) || n->streamed || n->joined || (n->next && n->next->joined)) return false;
+  if (!image(n->out[0]) || !image(n->in[0])) return false;
   if (n->out[0]->layout.kind != LAYOUT_BLOCKED || !value_is_const(n->in[1]) || n->in[1]->uses.n != 1) return false;
   if (n->out[0]->shape.d[3].n < WIDTH_MIN) return false;
-  return !conv_for_winograd(n, c->target, c->opt ? c->opt->winograd : -1) && near(n, c->target) && value_single_use(n->out[0]) && !n->out[0]->is_output;
+  if (!value_single_use(n->out[0]) || n->out[0]->is_output) return false;
+  return near(n, c->target) && !conv_for_winograd(n, c->target, c->opt ? c->opt->winograd : -1);
 }
 
-static bool window(const Node *n) { return (n->op == OP_MaxPool || n->op == OP_AveragePool || (n->op == OP_Conv && depthwise(n))) && image(n->out[0]); }
+static bool window(const Node *n) {
+  return image(n->out[0]) && (n->op == OP_MaxPool || n->op == OP_AveragePool || (n->op == OP_Conv && depthwise(n)));
+}
 
 /* The only reader of v, as its first operand; NULL if there is none. */
 static Node *reader(const Value *v) {
@@ -47,7 +51,8 @@ static Node *reader(const Value *v) {
 
 /* A 1x1 convolution that reads the result of a window. */
 static bool project(const Node *n, const Node *window) {
-  if (n->op != OP_Conv || n->joined || (n->next && n->next->joined) || window->out[0]->layout.kind != LAYOUT_BLOCKED || !image(n->out[0])) return false;
+  if (n->op != OP_Conv || n->joined || (n->next && n->next->joined)) return false;
+  if (window->out[0]->layout.kind != LAYOUT_BLOCKED || !image(n->out[0])) return false;
   const ConvAttr *a = n->attr;
   const Value *w = n->in[1];
   if (a->group != 1 || !unit(a->strides) || !value_is_const(w) || w->uses.n != 1) return false;

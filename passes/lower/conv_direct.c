@@ -23,8 +23,6 @@
 
 #include <string.h>
 
-#define JOINED_MAX 6
-
 /* ---- sums ---- */
 
 /* The further sources follow the plan of the first. */
@@ -127,25 +125,15 @@ void conv_direct_emit(Lower *l, const Node *n, const ConvShape *shape, int sourc
 
 /* ---- joined convolutions ---- */
 
-/* n and the convolutions joined to it; 1 if there are none, or one of them cannot be computed here. */
-static int read_joined(const Lower *l, const Node *n, const Node **node, ConvShape *s) {
-  int count = 0;
-  for (const Node *m = n; m && count < JOINED_MAX && (m == n || m->joined); m = m->next, count++) {
-    if (m->op != OP_Conv || !conv_shape(l, m, &s[count]) || s[count].late_scale) return 1;
-    node[count] = m;
-  }
-  return count;
-}
-
 /* One kernel for all: a strip of the input, copied if need be, then the panels of one node after the other in tiles of one size. False, and
- * nothing done, where threads are to share out the panels of a strip, or pixels lie differently. */
+ * nothing done, where threads are to share out the panels of a strip, weights are packed with other readers, or pixels lie differently. */
 static bool emit_joined(Lower *l, const Node *const *node, const ConvShape *s, int count) {
   DirectEmit e = {.l = l, .n = node[0], .p.s = s[0]};
   Text k = {.a = l->arena};
   double work = 0;
   e.p.s.k = 0;
   for (int i = 0; i < count; i++) {
-    if (direct_is_flat(node[i], &s[i]) != direct_is_flat(node[0], &s[0])) return false;
+    if (s[i].late_scale || direct_is_flat(node[i], &s[i]) != direct_is_flat(node[0], &s[0])) return false;
     e.p.s.k += div_up(s[i].k, l->t->lanes) * l->t->lanes;
     text_addf(&k, "%s%lld", i ? "/" : "", (long long)s[i].k);
     work += flops(&s[i], s[i].c);
@@ -172,10 +160,10 @@ static bool emit_joined(Lower *l, const Node *const *node, const ConvShape *s, i
 }
 
 bool conv_direct(Lower *l, const Node *n) {
-  ConvShape s[MAXI(CONV_SOURCES_MAX, JOINED_MAX)];
-  const Node *node[JOINED_MAX];
+  ConvShape s[MAXI(CONV_SOURCES_MAX, CONV_JOINED_MAX)];
+  const Node *node[CONV_JOINED_MAX];
   if (n->op == OP_Conv && n->next && n->next->joined) {
-    int count = read_joined(l, n, node, s);
+    int count = conv_joined(l, n, node, s);
     if (count > 1 && emit_joined(l, node, s, count)) return true;
   }
   int sources = conv_sources(n);

@@ -80,19 +80,6 @@ int conv_joined(const Lower *l, const Node *n, const Node **node, ConvShape *s) 
   return count;
 }
 
-void conv_joined_done(Lower *l, const Node *const *node, int count) {
-  Call *c = &l->p->calls.at[l->p->calls.n - 1];
-  int n = 0;
-  for (int i = 0; i < count; i++) n += node[i]->norigin;
-  const char **origin = NEW_N(l->p->arena, const char *, n + 1);
-  c->origin = origin;
-  c->norigin = n;
-  for (int i = 0; i < count; i++) {
-    for (int k = 0; k < node[i]->norigin; k++) *origin++ = node[i]->origin[k];
-    if (i) lower_done(l, node[i]);
-  }
-}
-
 double conv_tile_cycles(int pixels, int vecs) {
   double fma = pixels * vecs / 2.0, load = (pixels + vecs) / 2.0, latency = 4;
   double c = fma > load ? fma : load;

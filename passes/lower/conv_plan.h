@@ -37,8 +37,6 @@ int conv_sharers(const Lower *l, const Node *n, ConvShape *s, const Node **nodes
 /* n and the convolutions after it that are marked as joined to it, at most CONV_JOINED_MAX; 1 if there are none, or one cannot be computed with
  * vectors. */
 int conv_joined(const Lower *l, const Node *n, const Node **node, ConvShape *s);
-/* The call lowered last computes all of these nodes: they get no kernel, and their origins are the call's. */
-void conv_joined_done(Lower *l, const Node *const *node, int count);
 /* Estimated cycles of one reduction step of a register tile: two FMAs or two loads a cycle, four cycles of latency. */
 double conv_tile_cycles(int pixels, int vecs);
 /* Pixels that fit beside `vecs` weight vectors and one broadcast. */

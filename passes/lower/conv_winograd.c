@@ -446,6 +446,7 @@ static void emit_kernel(Lower *l, const Node *const *node, const ConvShape *s, c
     m.p = p[i];
     open_result(&m);
     emit_panels(&m);
+    if (i) lower_done(l, node[i]);
   }
   lower_close(l, work);
 }
@@ -465,6 +466,5 @@ bool conv_winograd(Lower *l, const Node *n) {
   while (count > 1 && !winograd_plan_joined(l, node, s, count, p)) count--;
   if (count == 1 && (!conv_shape(l, n, s) || !winograd_plan(l, n, s, p))) return false;
   emit_kernel(l, node, s, p, count);
-  if (count > 1) conv_joined_done(l, node, count);
   return true;
 }
